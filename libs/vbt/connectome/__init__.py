@@ -1,0 +1,3 @@
+"""From diffusion volumes to a structural connectome."""
+
+from vbt.connectome._connectome import Connectome as Connectome
