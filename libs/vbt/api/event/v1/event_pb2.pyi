@@ -81,6 +81,18 @@ class Series(_message.Message):
     reason: str
     def __init__(self, role: _Optional[_Union[SeriesRole, str]] = ..., instance_count: _Optional[int] = ..., used: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
+class StudyReceived(_message.Message):
+    __slots__ = ("case_id", "revision", "protocol", "instance_count")
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    case_id: str
+    revision: int
+    protocol: str
+    instance_count: int
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., instance_count: _Optional[int] = ...) -> None: ...
+
 class StudyIngested(_message.Message):
     __slots__ = ("case_id", "revision", "protocol", "consent_basis", "series", "diffusion", "gradients", "t1", "fmri", "repetition_time_s")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
