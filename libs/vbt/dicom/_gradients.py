@@ -20,10 +20,10 @@ PHILIPS_001, PHILIPS_005, UIH = "PHILIPS IMAGING DD 001", "PHILIPS MR IMAGING DD
 _PRIVATE = ((0x0019, (0x0C, 0x0D, 0x0E)), (0x0029, (0x10,)), (0x0065, (0x09, 0x37)), (0x2001, (0x03, 0x04)),
             (0x2005, (0xB0, 0xB1, 0xB2)))  # fmt: skip
 _BLOCKS = range(0x10, 0x15)
-GRADIENT_TAGS: tuple[int | str, ...] = (
-    "DiffusionBValue",
-    "DiffusionGradientOrientation",
-    "DiffusionDirectionality",
+GRADIENT_TAGS: tuple[int, ...] = (
+    0x00189075,  # Diffusion Directionality
+    0x00189087,  # Diffusion b-value
+    0x00189089,  # Diffusion Gradient Orientation
     *((group << 16) | block for group, _ in _PRIVATE for block in _BLOCKS),
     *(
         (group << 16) | (block << 8) | element

@@ -6,8 +6,10 @@ import mmap
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 from pydicom import Dataset, config, dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -39,9 +41,16 @@ _FACT_KEYWORDS = (
     "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence", "EffectiveEchoTime",
 )  # fmt: skip
-# Philips MR Imaging DD 001: number of slices; DD 005: how many b-values and gradient orientations were prescribed.
-_PHILIPS_SLICES, _PHILIPS_ORIENTATIONS = (0x2001, 0x18), (0x2005, 0x15)
-_WANTED = [*_FACT_KEYWORDS, *GRADIENT_TAGS, *MOSAIC_TAGS, 0x20010010, 0x20010011, 0x20011018]
+
+
+def _tag(keyword: str) -> int:
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        raise ValueError(f"not a DICOM keyword: {keyword}")
+    return tag
+
+
+_WANTED: list[int] = [*map(_tag, _FACT_KEYWORDS), *GRADIENT_TAGS, *MOSAIC_TAGS, 0x20011018]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +173,7 @@ def _read(path: Path, content: mmap.mmap) -> Instance | Unreadable:
         # Inflating happens before any size is known: 1 MiB can become gigabytes (hospital.md 0.4).
         return Unreadable(path, unreadable_transfer_syntax())
     with config.disable_value_validation():
-        dataset = dcmread(content, stop_before_pixels=True, specific_tags=_WANTED)
+        dataset = dcmread(cast(BinaryIO, content), stop_before_pixels=True, specific_tags=_WANTED)
         if dataset.file_meta.MediaStorageSOPClassUID == MEDIA_STORAGE_DIRECTORY:
             return Unreadable(path, _not_an_image())
         offset, length = _pixel_data(content, syntax)
@@ -234,14 +243,14 @@ def _frames(dataset: Dataset) -> tuple[Frame, ...]:
             for keyword in ("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber")
         )
         return (_frame(groups, read_gradient(dataset), order, dataset),)
-    shared = dataset.get("SharedFunctionalGroupsSequence") or ({},)
+    shared: Any = dataset.get("SharedFunctionalGroupsSequence") or ({},)
     slice_dimensions = _slice_dimensions(dataset)
     frames = []
     for number, item in enumerate(per_frame):
         groups = _Groups((item, shared[0], dataset))
         dimensions = _floats(groups.value("FrameContentSequence", "DimensionIndexValues"))
         volume_dimensions = [int(v) for i, v in enumerate(dimensions) if i not in slice_dimensions]
-        temporal = int(groups.value("FrameContentSequence", "TemporalPositionIndex") or 0)
+        temporal = int(_number(groups.value("FrameContentSequence", "TemporalPositionIndex")))
         order = (_integer(dataset, "InstanceNumber"), temporal, *volume_dimensions, number)
         frames.append(_frame(groups, read_gradient(item, shared[0]), order, dataset))
     return tuple(frames)
@@ -293,8 +302,8 @@ def _frame(groups: _Groups, gradient: Gradient, order: tuple[int, ...], dataset:
 
 
 def _contrast(dataset: Dataset) -> Contrast:
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or ({},))[0]
-    first = (dataset.get("PerFrameFunctionalGroupsSequence") or ({},))[0]
+    shared: Any = (dataset.get("SharedFunctionalGroupsSequence") or ({},))[0]
+    first: Any = (dataset.get("PerFrameFunctionalGroupsSequence") or ({},))[0]
     groups = _Groups((first, shared, dataset))
     component = str(groups.value("MRImageFrameTypeSequence", "ComplexImageComponent") or "")
     sequence = set(_words(dataset.get("ScanningSequence")))

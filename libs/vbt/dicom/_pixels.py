@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Shaped
 from pydicom import config, dcmread
-from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 
 from vbt.dicom._instance import UNPARSABLE, Instance, unreadable_transfer_syntax
 

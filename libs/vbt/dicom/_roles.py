@@ -26,8 +26,8 @@ MR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
 }
 _LOCALIZER = {"LOCALIZER", "SCOUT", "PROJECTION IMAGE"}
-_MAPS = {"ADC", "FA", "COLFA", "TRACE", "TRACEW", "TENSOR", "TENSOR_B0", "MPR", "MIP", "MNIP", "ISOTROPIC", "EADC", "EXP",
-         "RA", "VR", "LINEAR", "FIELD_MAP", "FIELDMAP", "B0 MAP", "MEAN", "TTEST", "SUBTRACTION"}  # fmt: skip
+_MAPS = {"ADC", "FA", "COLFA", "TRACE", "TRACEW", "TENSOR", "TENSOR_B0", "MPR", "MIP", "MNIP", "ISOTROPIC", "EADC",
+         "EXP", "RA", "VR", "LINEAR", "FIELD_MAP", "FIELDMAP", "B0 MAP", "MEAN", "TTEST", "SUBTRACTION"}  # fmt: skip
 _NOT_MAGNITUDE = {"PHASE", "P", "PHASE MAP", "REAL", "R", "IMAGINARY", "I", "VELOCITY MAP"}
 
 MINIMUM_FUNCTIONAL_VOLUMES = 10

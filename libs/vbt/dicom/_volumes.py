@@ -5,6 +5,7 @@ Voxel axes are (column, row, slice) as DICOM states them, slices ascending along
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Float
 
+from vbt.dicom._gradients import Gradient
 from vbt.dicom._instance import Frame, Instance, unreadable_transfer_syntax
 from vbt.dicom._mosaic import Mosaic
 from vbt.dicom._pixels import can_decode, read_frames
@@ -21,6 +23,7 @@ from vbt.errors import Rejected
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 _SAME_SLICE = 0.05  # mm
 _SPACING_TOLERANCE = 0.05  # of the slice spacing
+_SAME_DIRECTION = 0.01  # distance of unit vectors: 0.6 degrees
 MINIMUM_DIRECTIONS = 6
 
 
@@ -125,13 +128,15 @@ def gradient_table(plan: VolumePlan) -> tuple[Float[np.ndarray, " volume"], Floa
 
 def image_of(plan: VolumePlan, voxels: Float[np.ndarray, "..."], repetition_time: float = 0.0) -> nib.Nifti1Image:
     """Wrap voxels with the plan's affine; `repetition_time` (s) goes into a 4-D image's header."""
-    image = nib.Nifti1Image(voxels, plan.affine)
-    image.set_qform(plan.affine, code=1)
-    image.set_sform(plan.affine, code=1)
-    image.header.set_xyzt_units("mm", "sec")
+    header = nib.Nifti1Header()  # type: ignore[no-untyped-call]
+    header.set_data_shape(voxels.shape)  # type: ignore[no-untyped-call]
+    header.set_data_dtype(voxels.dtype)  # type: ignore[no-untyped-call]
+    header.set_qform(plan.affine, code=1)  # type: ignore[no-untyped-call]
+    header.set_sform(plan.affine, code=1)  # type: ignore[no-untyped-call]
+    header.set_xyzt_units("mm", "sec")  # type: ignore[no-untyped-call]
     if voxels.ndim == 4 and repetition_time:
-        image.header.set_zooms((*image.header.get_zooms()[:3], repetition_time))
-    return image
+        header["pixdim"][4] = repetition_time
+    return nib.Nifti1Image(voxels, plan.affine, header)  # type: ignore[no-untyped-call]
 
 
 def _plan_slices(instances: tuple[Instance, ...], role: Role) -> VolumePlan:
@@ -183,26 +188,35 @@ def _slice_locations(sources: list[FrameOf]) -> list[list[FrameOf]]:
 
 def _by_gradient(volumes: tuple[tuple[FrameOf, ...], ...]) -> tuple[tuple[FrameOf, ...], ...]:
     """Volumes whose slices all carry one gradient: as ordered, or regrouped by gradient where the order mixes them."""
-    if all(len({_gradient_key(source) for source in volume}) == 1 for volume in volumes):
+    if all(_same_gradient(volume[0].frame.gradient, s.frame.gradient) for volume in volumes for s in volume):
         return volumes
-    keys = [sorted({_gradient_key(source) for source in location}) for location in zip(*volumes, strict=True)]
-    grouped = []
-    for key in keys[0]:
-        per_location = [[s for s in location if _gradient_key(s) == key] for location in zip(*volumes, strict=True)]
-        if len({len(same) for same in per_location}) != 1:
-            raise Rejected(
-                "diffusion-volumes-mixed",
-                rule="every slice must be measured with every gradient",
-                got="slices whose gradients do not match",
-                action="send the whole series again",
-            )
-        grouped.extend(zip(*per_location, strict=True))
+    rest = [list(location) for location in zip(*volumes, strict=True)]
+    grouped: list[tuple[FrameOf, ...]] = []
+    for reference in list(rest[0]):
+        volume = []
+        for location in rest:
+            same = (s for s in location if _same_gradient(reference.frame.gradient, s.frame.gradient))
+            source = next(same, None)
+            if source is None:
+                raise Rejected(
+                    "diffusion-volumes-mixed",
+                    rule="every slice must be measured with every gradient",
+                    got="slices whose gradients do not match",
+                    action="send the whole series again",
+                )
+            location.remove(source)
+            volume.append(source)
+        grouped.append(tuple(volume))
     return tuple(grouped)
 
 
-def _gradient_key(source: FrameOf) -> tuple[float, ...]:
-    gradient = source.frame.gradient
-    return (gradient.b_value or 0.0, *(round(v, 3) for v in gradient.direction or ()))
+def _same_gradient(one: Gradient, other: Gradient) -> bool:
+    """Equal up to the digits scanners print, which differ from slice to slice."""
+    if abs((one.b_value or 0.0) - (other.b_value or 0.0)) > 1.0 or one.is_trace != other.is_trace:
+        return False
+    if not one.b_value or one.direction is None or other.direction is None:
+        return True
+    return math.dist(one.direction, other.direction) < _SAME_DIRECTION
 
 
 def _plan_mosaics(instances: tuple[Instance, ...]) -> VolumePlan:
@@ -223,7 +237,7 @@ def _plan_mosaics(instances: tuple[Instance, ...]) -> VolumePlan:
     corner = corner + column_axis * frame.pixel_spacing[0] * (first.rows - rows) / 2
     last = corner + np.array(mosaic.slice_normal) * frame.slice_spacing * (mosaic.slices - 1)
     ends = (last, corner) if _tiles_descend(mosaic, frame) else (corner, last)
-    affine = _affine(frame, *ends, mosaic.slices)
+    affine = _affine(frame, ends[0], ends[1], mosaic.slices)
     ordered = sorted(instances, key=lambda instance: instance.frames[0].order)
     return VolumePlan(
         frames=tuple((FrameOf(instance, 0),) for instance in ordered),
