@@ -1,0 +1,123 @@
+"""The Epileptor: seizure onset and offset on a slow permittivity variable."""
+# ruff: noqa: RUF009  (`parameter` and `fixed` are dataclasses.field with the table row in it)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vbt.simulation._neural_mass import Value, Variable, fixed, parameter
+
+_JIRSA = "Jirsa et al. (2014), Brain 137, 2210"
+_PROIX = "Proix et al. (2014), J. Neurosci. 34, 15009"
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Epileptor:
+    """Six variables: fast discharges (x1, y1), permittivity z, spike-wave events (x2, y2) and a low-pass filter g.
+
+    x1' = y1 − f1(x1, x2, z) − z + I1 + K_vf c
+    y1' = 1 − 5 x1² − y1
+    z'  = r [4 (x1 − x0) − z − 0.1 z⁷·(z<0) − K c]
+    x2' = −y2 + x2 − x2³ + I2 + 2 g − 0.3 (z − 3.5)
+    y2' = (−y2 + 6 (x2 + 0.25)·(x2 ≥ −0.25)) / 10
+    g'  = −0.01 (g − 0.1 x1)
+
+    with c = Σ_j W_ij (x1_j(t − τ_ij) − x1_i), f1 = x1³ − 3 x1² for x1 < 0 and −(slope − x2 + 0.6 (z − 4)²) x1 above.
+    The sign of K follows the Virtual Epileptic Patient: a positive K lets a seizing neighbour lower z, which recruits.
+    The Virtual Brain's ``Ks`` has the opposite sign and its second fast coupling (x2) is left out, being 0 by default.
+    Noise is allowed on x2 and y2 only: on the others it sends the trajectory to infinity.
+    The observable is x2 − x1, the field potential.
+
+    References
+    ----------
+    Jirsa et al. (2014), Brain 137, 2210; coupling: Proix et al. (2014).
+    """
+
+    x0: Value = parameter(-1.6, symbol="x₀", meaning="excitability; seizes above −2.06", source=_JIRSA)
+    I1: Value = parameter(3.1, symbol="I₁", meaning="input to the fast population", source=_JIRSA)
+    I2: Value = parameter(0.45, symbol="I₂", meaning="input to the spike-wave population", source=_JIRSA)
+    slope: Value = parameter(0.0, symbol="m", meaning="slope of the fast nullcline", source=_JIRSA)
+    r: Value = parameter(3.5e-4, symbol="r", meaning="rate of the permittivity", source=_JIRSA)
+    K: Value = parameter(0.0, symbol="K", meaning="permittivity coupling", source=_PROIX)
+    K_vf: Value = parameter(0.0, symbol="K_vf", meaning="fast coupling", source=_PROIX)
+    milliseconds_per_unit: float = fixed(1.0)
+
+    variables: ClassVar[tuple[str, ...]] = ("x1", "y1", "z", "x2", "y2", "g")
+    coupling_variable: ClassVar[int] = 0
+    noise_variables: ClassVar[tuple[int, ...]] = (3, 4)
+    lower: ClassVar[tuple[float, ...]] = (-np.inf,) * 6
+    upper: ClassVar[tuple[float, ...]] = (np.inf,) * 6
+
+    def derivative(
+        self, state: tuple[Variable, ...], afferent: Variable, in_strength: Variable, stimulus: Variable
+    ) -> tuple[Variable, ...]:
+        x1, y1, z, x2, y2, g = state
+        difference = afferent - in_strength * x1
+        fast = jnp.where(x1 < 0.0, (3.0 - x1) * x1, self.slope - x2 + 0.6 * (z - 4.0) * (z - 4.0)) * x1
+        seventh = jnp.minimum(z, 0.0)
+        seventh = 0.1 * seventh * (seventh * seventh) ** 3
+        recovery = jnp.where(x2 < -0.25, 0.0, 6.0 * (x2 + 0.25))
+        return (
+            y1 - z + self.I1 + self.K_vf * difference + fast + stimulus,
+            1.0 - 5.0 * x1 * x1 - y1,
+            self.r * (4.0 * (x1 - self.x0) - z - seventh - self.K * difference),
+            -y2 + x2 - x2 * x2 * x2 + self.I2 + 2.0 * g - 0.3 * (z - 3.5),
+            0.1 * (recovery - y2),
+            -0.01 * (g - 0.1 * x1),
+        )
+
+    def activity(self, state: tuple[Variable, ...]) -> Variable:
+        return state[3] - state[0]
+
+    def initial_state(self) -> tuple[Value, ...]:
+        return -1.98, -18.66, 4.15, -0.88, 0.0, -0.035
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Epileptor2D:
+    """The Epileptor with its fast variables averaged out, the form that is inverted.
+
+    x' = 1 − x³ − 2 x² − z + I1 + stimulus
+    z' = [4 (x − x0) − z − K c] / τ0
+
+    The plain cubic, not the piecewise one, so that its gradient is smooth.
+
+    References
+    ----------
+    Proix et al. (2014), J. Neurosci. 34, 15009.
+    """
+
+    x0: Value = parameter(-2.5, symbol="x₀", meaning="excitability; seizes above −2.037 for τ₀ = 10", source=_PROIX)
+    I1: Value = parameter(3.1, symbol="I₁", meaning="input", source=_PROIX)
+    K: Value = parameter(0.0, symbol="K", meaning="permittivity coupling", source=_PROIX)
+    tau0: Value = parameter(10.0, symbol="τ₀", meaning="time scale of the permittivity", source="BVEP, fitted data")
+    milliseconds_per_unit: float = fixed(1.0)
+
+    variables: ClassVar[tuple[str, ...]] = ("x", "z")
+    coupling_variable: ClassVar[int] = 0
+    noise_variables: ClassVar[tuple[int, ...]] = (0, 1)
+    lower: ClassVar[tuple[float, ...]] = (-np.inf, -np.inf)
+    upper: ClassVar[tuple[float, ...]] = (np.inf, np.inf)
+
+    def derivative(
+        self, state: tuple[Variable, ...], afferent: Variable, in_strength: Variable, stimulus: Variable
+    ) -> tuple[Variable, ...]:
+        x, z = state
+        difference = afferent - in_strength * x
+        return (
+            1.0 - x * x * x - 2.0 * x * x - z + self.I1 + stimulus,
+            (4.0 * (x - self.x0) - z - self.K * difference) / self.tau0,
+        )
+
+    def activity(self, state: tuple[Variable, ...]) -> Variable:
+        return state[0]
+
+    def initial_state(self) -> tuple[Value, ...]:
+        return -2.0, 5.0

@@ -1,0 +1,149 @@
+"""A calibrated linear network lifted to spiking populations whose slow fluctuations obey it.
+
+The linear model says x ∝ (I − gW)⁻¹ ξ at the slow frequencies that fMRI sees. Montbrió-Pazó-Roxin nodes held at one and
+the same quiescent fixed point (r*, V*) answer a slow input with gain 1/|d|, d = J − 2π²r* − 2V*²/r*, so the coupling
+G = g·|d| gives the network the same static response, and the same functional connectivity at low noise. What the
+populations add is what a linear model lacks: saturation, time scales, delays, and an answer to interventions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from vbt.simulation._bold import BalloonWindkessel
+from vbt.simulation._montbrio_pazo_roxin import FixedPoint, MontbrioPazoRoxin, fixed_points
+from vbt.simulation._network import Network
+
+VELOCITY = 6.0  # m/s; a literature value for large-scale tracts, not inferred from the patient
+
+
+def homotopic_pairs(region_labels: tuple[str, ...]) -> Float[np.ndarray, "region region"]:
+    """1 between each ``lh.NAME`` and ``rh.NAME``, 0 elsewhere."""
+    index = {label: i for i, label in enumerate(region_labels)}
+    pairs = np.zeros((len(region_labels), len(region_labels)))
+    for label, i in index.items():
+        hemisphere, _, name = label.partition(".")
+        other = index.get(f"rh.{name}") if hemisphere == "lh" else None
+        if other is not None:
+            pairs[i, other] = pairs[other, i] = 1.0
+    return pairs
+
+
+def effective_weights(
+    weights: Float[np.ndarray, "region region"], region_labels: tuple[str, ...], exponent: float, homotopic: float
+) -> Float[np.ndarray, "region region"]:
+    """The symmetric coupling of the linear network, its largest eigenvalue 1.
+
+    The symmetrised weights to the power ``exponent``, scaled to a mean strength of 1, plus ``homotopic`` between
+    corresponding regions of the two hemispheres, divided by the largest eigenvalue.
+    """
+    symmetric = 0.5 * (weights + weights.T)
+    powered = np.where(symmetric > 0.0, symmetric, 1.0) ** exponent * (symmetric > 0.0)
+    np.fill_diagonal(powered, 0.0)
+    coupled = powered / powered.sum(axis=1).mean() + homotopic * homotopic_pairs(region_labels)
+    return np.asarray(coupled / np.linalg.eigvalsh(coupled)[-1])
+
+
+def static_covariance(weights: Float[np.ndarray, "region region"], g: float) -> Float[np.ndarray, "region region"]:
+    """(I − gW)⁻², the covariance of slow fluctuations up to a factor, for a symmetric W."""
+    response = np.linalg.inv(np.eye(len(weights)) - g * weights)
+    return response @ response.T
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestingTwin:
+    """How a linear network is lifted.
+
+    Parameters
+    ----------
+    mass : the node in isolation; ``eta`` is the drive it has at the common fixed point, coupling included
+    excursion : how far noise drives the rates, as a fraction of the way to where the network would leave the branch
+    velocity : m/s
+    bold_sd : percent; standard deviation of resting BOLD in the median region, which sets the haemodynamic efficacy
+    """
+
+    mass: MontbrioPazoRoxin = field(default_factory=MontbrioPazoRoxin)
+    excursion: float = 0.1
+    velocity: float = VELOCITY
+    bold_sd: float = 0.5
+
+    @property
+    def fixed_point(self) -> FixedPoint:
+        """The quiescent state, the lowest of the steady states."""
+        return fixed_points(self.mass)[0]
+
+    def lift(
+        self,
+        weights: Float[np.ndarray, "region region"],
+        tract_lengths: Float[np.ndarray, "region region"],
+        g: float,
+    ) -> Network:
+        """The network of populations with the static response of the linear network (W, g), ready to simulate.
+
+        Parameters
+        ----------
+        weights : W, `effective_weights`
+        tract_lengths : mm; needs a length wherever W is not zero, or the connection has no delay
+        g : global coupling of the linear network, in (0, 1)
+        """
+        if not 0.0 < g < 1.0:
+            raise ValueError(f"the linear network is stable for g in (0, 1), got {g}")
+        point = self.fixed_point
+        gain = point.static_gain(self.mass)
+        coupling = g / gain
+        eta = np.asarray(self.mass.eta) - coupling * point.r * weights.sum(axis=1)
+        regions = weights.shape[0]
+        sigma = self._sigma(weights, g)
+        rate_sd = gain * sigma * np.sqrt(self.mass.milliseconds_per_unit / 1000.0)
+        variance = np.median(np.diag(static_covariance(weights, g)))
+        efficacy = self.bold_sd / (100.0 * rate_sd * np.sqrt(variance * _haemodynamic_energy()))
+        return Network(
+            mass=replace(self.mass, eta=eta),
+            weights=weights,
+            tract_lengths=tract_lengths,
+            velocity=self.velocity,
+            coupling=coupling,
+            sigma=(0.0, sigma),
+            balloon=BalloonWindkessel(efficacy=efficacy, neural_baseline=point.r),
+            initial=np.repeat([[point.r], [point.V]], regions, axis=1),
+            instantaneous_below_step=True,
+        )
+
+    def _sigma(self, weights: Float[np.ndarray, "region region"], g: float) -> float:
+        """Noise on V that moves no rate, in standard deviations, further than ``excursion`` of the room it has.
+
+        A node's gain grows as r³, so a relative rise of (1 − g)/3 in the leading mode takes the loop gain to 1. The
+        variance of each mode is that of the linearised pair (r, V), delays left out.
+        """
+        point, coupling = self.fixed_point, g / self.fixed_point.static_gain(self.mass)
+        eigenvalues, modes = np.linalg.eigh(weights)
+        a, b = 2.0 * point.V, 2.0 * point.r
+        c = float(self.mass.J) - 2.0 * np.pi**2 * point.r + coupling * eigenvalues
+        per_mode = -(b**2) / (4.0 * a * (a**2 - b * c))
+        largest = np.sqrt((modes**2 @ per_mode).max()) / point.r
+        return float(self.excursion * (1.0 - g) / 3.0 / largest)
+
+
+def _haemodynamic_energy() -> float:
+    """∫ h² dt of the linearised Balloon-Windkessel impulse response, seconds."""
+    b = BalloonWindkessel()
+    kappa, gamma, tau, alpha, E0, V0 = (float(x) for x in (b.kappa, b.gamma, b.tau, b.alpha, b.E0, b.V0))
+    extraction = 1.0 + (1.0 - E0) * np.log(1.0 - E0) / E0  # d/df of f E(f)/E₀ at f = 1
+    A = np.array(
+        [
+            [-kappa, -gamma, 0.0, 0.0],
+            [1.0, 0.0, 0.0, 0.0],
+            [0.0, 1.0 / tau, -1.0 / (alpha * tau), 0.0],
+            [0.0, extraction / tau, -(1.0 / alpha - 1.0) / tau, -1.0 / tau],
+        ]
+    )
+    output = V0 * np.array([0.0, 0.0, 2.0 - (2.0 * E0 - 0.2), -7.0 * E0 - 2.0])
+    # Energy = c P cᵀ with A P + P Aᵀ + b bᵀ = 0, the controllability Gramian.
+    eye = np.eye(4)
+    source = np.zeros((4, 4))
+    source[0, 0] = 1.0
+    gramian = np.linalg.solve(np.kron(eye, A) + np.kron(A, eye), -source.ravel()).reshape(4, 4)
+    return float(output @ gramian @ output)
