@@ -37,6 +37,12 @@ class CompactRange:
         """Number of leaves."""
         return self._size
 
+    def copy(self) -> CompactRange:
+        """An independent range of the same leaves."""
+        twin = CompactRange()
+        twin._size, twin._subtrees = self._size, self._subtrees.copy()
+        return twin
+
     def append(self, leaf: bytes) -> None:
         """Add one leaf hash at the end."""
         self._subtrees.append(leaf)
@@ -104,10 +110,6 @@ class Tree:
         if not 0 <= index < self.size:
             raise ValueError(f"leaf index must be in [0, {self.size}), got {index}")
         return self._node(0, index)
-
-    def truncated(self, size: int) -> Tree:
-        """The tree of the first `size` leaves."""
-        return Tree(self._node(0, index) for index in range(size))
 
     def root(self, size: int | None = None) -> bytes:
         """Merkle tree hash of the first `size` leaves (all when None), 32 bytes."""
