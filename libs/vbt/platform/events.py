@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
+STUDY_RECEIVED: Final = "vbt.dicom.study-received.v1"
 STUDY_INGESTED: Final = "vbt.dicom.study-ingested.v1"
 CONNECTOME_BUILT: Final = "vbt.connectome.built.v1"
 TWIN_CALIBRATED: Final = "vbt.inference.twin-calibrated.v1"
@@ -18,6 +19,7 @@ CASE_STOPPED: Final = "vbt.case.stopped.v1"
 AUDIT_RECORDED: Final = "vbt.audit.recorded.v1"
 
 TOPICS: Final = (
+    STUDY_RECEIVED,
     STUDY_INGESTED,
     CONNECTOME_BUILT,
     TWIN_CALIBRATED,

@@ -23,8 +23,8 @@ def describe(error: BaseException) -> str:
     link: BaseException | None = error
     while link is not None:
         lines.append(_headline(link))
-        for frame in traceback.extract_tb(link.__traceback__):
-            lines.append(f"  {_short(frame.filename)}:{frame.lineno} {frame.name}")
+        frames = traceback.extract_tb(link.__traceback__)
+        lines.extend(f"  {_short(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames)
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
     return "\n".join(lines)
 
