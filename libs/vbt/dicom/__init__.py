@@ -1,5 +1,7 @@
 """DICOM in and out: studies, volumes and gradients, de-identification, and the objects we send back."""
 
+from vbt.dicom._deidentification import deidentify as deidentify
+from vbt.dicom._deidentification import deidentify_with_evidence as deidentify_with_evidence
 from vbt.dicom._identity import PatientIdentity as PatientIdentity
 from vbt.dicom._identity import patient_identity as patient_identity
 from vbt.dicom._instance import Instance as Instance
