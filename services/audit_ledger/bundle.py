@@ -142,8 +142,9 @@ def _write(bundle: zipfile.ZipFile, name: str, pieces: Iterable[bytes]) -> int:
     member.external_attr = 0o644 << 16
     count = 0
     with bundle.open(member, "w", force_zip64=True) as file:
-        for count, piece in enumerate(pieces, 1):
+        for piece in pieces:
             file.write(piece)
+            count += 1
     return count
 
 

@@ -234,7 +234,7 @@ class Sequencer:
         event_id: str | None = None,
     ) -> _Waiting:
         event_id = event_id or str(uuid.uuid4())
-        fields = {
+        fields: dict[str, Any] = {
             "event_id": event_id,
             "at": timestamp(self._clock()),
             "case_id": case_id,
