@@ -18,7 +18,7 @@ from vbt.platform.bus import Bus, Record, Subscription
 from vbt.platform.events import Event
 from vbt.platform.policy import ConsentPolicy
 from vbt.platform.redaction import describe
-from vbt.platform.retries import DELAYS, retry_topic, seconds_until_due
+from vbt.platform.retries import DELAYS, retry_group, retry_topic, seconds_until_due
 from vbt.platform.settlement import Settlement
 from vbt.platform.software import Software, this_software
 from vbt.platform.stage_context import Abandoned, Handler
@@ -66,13 +66,15 @@ class Consumer:
             policy=policy or ConsentPolicy(),
             delays=tuple(delays),
         )
-        lanes = [tuple(topics), *(tuple(retry_topic(topic, group, delay) for topic in topics) for delay in delays)]
+        lanes = {group: tuple(topics)}
+        for delay in delays:
+            lanes[retry_group(group, delay)] = tuple(retry_topic(topic, group, delay) for topic in topics)
         self._turn = threading.Lock()
         self._stopping = threading.Event()
         self._given_up = threading.Event()
         self._lanes = [
-            threading.Thread(target=self._read, args=(lane,), name=f"{group}-{number}", daemon=True)
-            for number, lane in enumerate(lanes)
+            threading.Thread(target=self._read, args=lane, name=f"{group}-{number}", daemon=True)
+            for number, lane in enumerate(lanes.items())
         ]
 
     def start(self) -> None:
@@ -108,10 +110,10 @@ class Consumer:
                 lane.join(2 * _BEAT)
         return finished
 
-    def _read(self, topics: tuple[str, ...]) -> None:
+    def _read(self, bus_group: str, topics: tuple[str, ...]) -> None:
         while not self._stopping.is_set():
             try:
-                subscription = self._bus.subscribe(self.group, topics)
+                subscription = self._bus.subscribe(bus_group, topics)
                 try:
                     self._read_on(subscription)
                 finally:

@@ -19,6 +19,11 @@ def retry_topic(topic: str, group: str, delay: float) -> str:
     return f"{topic}.{group}.retry.{_label(delay)}"
 
 
+def retry_group(group: str, delay: float) -> str:
+    """The bus group that reads the retry topics of one delay; on its own, so no lane's rebalance disturbs another."""
+    return f"{group}.retry.{_label(delay)}"
+
+
 def retry_topics(topics: Sequence[str], group: str, delays: Sequence[float] = DELAYS) -> list[str]:
     """All retry topics of a group."""
     return [retry_topic(topic, group, delay) for topic in topics for delay in delays]

@@ -262,6 +262,7 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA secure_delete = ON")  # an erased case key leaves no bytes in the file's free pages
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:
