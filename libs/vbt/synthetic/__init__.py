@@ -1,0 +1,12 @@
+"""The digital patient: a head with a known connectome, scanned and written as DICOM, its ground truth kept aside."""
+
+from vbt.synthetic._bundles import Bundle as Bundle
+from vbt.synthetic._identity import CANARIES as CANARIES
+from vbt.synthetic._patient import SyntheticPatient as SyntheticPatient
+from vbt.synthetic._patient import make_patient as make_patient
+from vbt.synthetic._settings import AnatomicalProtocol as AnatomicalProtocol
+from vbt.synthetic._settings import DiffusionProtocol as DiffusionProtocol
+from vbt.synthetic._settings import FunctionalProtocol as FunctionalProtocol
+from vbt.synthetic._settings import PatientSettings as PatientSettings
+from vbt.synthetic._settings import TwinParameters as TwinParameters
+from vbt.synthetic._study import write_dicom as write_dicom
