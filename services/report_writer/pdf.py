@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from reportlab.lib.utils import ImageReader
@@ -228,7 +229,9 @@ def quantity_table(heading: str, quantities: Sequence[Quantity], *, sound: bool)
             rows.append([_cell(quantity.label), _cell(f"withheld: {reason}"), _cell(""), _cell("")])
             spans.append(("SPAN", (1, row), (3, row)))
             continue
-        interval = "" if numbers.low is None else f"{_digits(numbers.low)} to {_digits(numbers.high)}"
+        interval = (
+            "" if numbers.low is None or numbers.high is None else f"{_digits(numbers.low)} to {_digits(numbers.high)}"
+        )
         value = Paragraph(f"<b>{_digits(numbers.value)}</b>", style["number"])
         unit = _UNITS.get(quantity.unit, quantity.unit)
         rows.append([_cell(quantity.label), value, _cell(unit), Paragraph(interval, style["number"])])
@@ -335,8 +338,8 @@ def _cell(text: str) -> Paragraph:
     return Paragraph(marked_up(text), styles()["cell"])
 
 
-def _digits(number: object) -> str:
-    return str(number).replace("-", "−")
+def _digits(number: Decimal) -> str:
+    return f"{number:f}".replace("-", "−")
 
 
 def person_name(name: str) -> str:

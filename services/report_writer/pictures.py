@@ -163,11 +163,11 @@ def _marginal(axes: Axes, marginal: Marginal) -> None:
         axes.set_xticks([])
         return
     axes.axvline(float(numbers.value), color=ORANGE, linewidth=1.4, label="median")
-    title = f"{numbers.value}"
+    title = f"{numbers.value:f}"
     if quantity.low is not None and quantity.high is not None:
         label = f"{100 * quantity.level:.0f} % interval"
         axes.axvspan(quantity.low, quantity.high, color=ORANGE, alpha=0.13, linewidth=0, label=label)
-        title += f"  [{numbers.low}, {numbers.high}]"
+        title += f"  [{numbers.low:f}, {numbers.high:f}]"
     axes.set_title(title)
     spread = np.percentile(draws, [0.2, 99.8])
     margin = 0.35 * (spread[1] - spread[0]) or 1.0

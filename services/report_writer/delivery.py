@@ -1,0 +1,272 @@
+"""A report reaches the EHR once: as much of it as the server takes, and never on a guessed patient.
+
+tier           what the server offers            what is written
+transaction    transaction, DiagnosticReport     one transaction Bundle
+individual     create of DiagnosticReport        one conditional create per resource, in order of reference
+document       create of DocumentReference       the PDF with its metadata
+file           nothing of that, or no server     nothing; the Bundle stays an artifact
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+from vbt.errors import Rejected
+from vbt.fhir import Json, to_json, validate
+
+from report_writer.fhir_endpoint import (
+    Capabilities,
+    Conflict,
+    EhrNotReady,
+    FhirEndpoint,
+    backoff_seconds,
+    issue_codes,
+    raise_for_status,
+    reference_at,
+)
+
+
+class Tier(StrEnum):
+    """How much of the report the EHR took."""
+
+    TRANSACTION = "transaction"
+    INDIVIDUAL = "individual"
+    DOCUMENT = "document"
+    FILE = "file"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What was delivered.
+
+    Parameters
+    ----------
+    tier : how
+    references : of the resources in the EHR, e.g. ``("DiagnosticReport/55", …)``; empty for a file
+    sent : the Bundle as sent: patient resolved, without the resources the server does not take
+    """
+
+    tier: Tier
+    references: tuple[str, ...]
+    sent: bytes
+
+
+def deliver(
+    bundle: Json,
+    endpoint: FhirEndpoint | None,
+    *,
+    patience_seconds: float = 30.0,
+    wait: Callable[[float], None] = time.sleep,
+) -> Delivery:
+    """Write a report Bundle to the EHR, exactly once however often this is called.
+
+    Every attempt first looks for the report by its business key, so an attempt whose answer was lost is found and not
+    repeated. The caller sees to it that one report is not delivered by two workers at the same time: conditional
+    create alone does not (HAPI #3141).
+
+    Raises
+    ------
+    EhrNotReady (NotYet) : the server stayed unavailable for `patience_seconds`, or asks to wait longer than that
+    Rejected : the Bundle is not valid, the server refuses it, or not exactly one patient matches
+    """
+    _require_valid(bundle)
+    if endpoint is None:
+        return Delivery(Tier.FILE, (), to_json(bundle))
+    attempt, left = 0, patience_seconds
+    while True:
+        try:
+            return _deliver_once(bundle, endpoint)
+        except EhrNotReady as busy:
+            # Jitter only above the time the server asked for.
+            pause = backoff_seconds(attempt) if busy.retry_after is None else busy.retry_after
+            pause *= 1 + 0.05 * random.random()
+            if pause > left:
+                raise
+            wait(pause)
+            left -= pause
+            attempt += 1
+
+
+def _deliver_once(bundle: Json, endpoint: FhirEndpoint) -> Delivery:
+    offered = endpoint.capabilities()
+    tier = _tier(offered)
+    if tier is Tier.FILE:
+        return Delivery(tier, (), to_json(bundle))
+    kinds = frozenset({"DocumentReference"}) if tier is Tier.DOCUMENT else offered.creatable
+    outgoing = _only(bundle, kinds)
+    _resolve_patient(outgoing, endpoint, offered)
+    references = None
+    if tier is Tier.TRANSACTION and not _is_there(outgoing, endpoint, offered):
+        references = _transaction(outgoing, endpoint)
+    if references is None:
+        references = _individually(outgoing, endpoint, offered)
+    return Delivery(tier, tuple(references), to_json(outgoing))
+
+
+def _tier(offered: Capabilities) -> Tier:
+    if "DiagnosticReport" in offered.creatable:
+        return Tier.TRANSACTION if offered.transaction else Tier.INDIVIDUAL
+    return Tier.DOCUMENT if "DocumentReference" in offered.creatable else Tier.FILE
+
+
+def _is_there(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities) -> bool:
+    report = next(entry for entry in bundle["entry"] if entry["resource"]["resourceType"] == "DiagnosticReport")
+    return _existing(report, endpoint, offered) is not None
+
+
+def _transaction(bundle: Json, endpoint: FhirEndpoint) -> list[str] | None:
+    """References in order of the entries; None when the outcome has to be found out entry by entry."""
+    try:
+        response = endpoint.transact(bundle)
+    except Conflict:
+        return None
+    entries = response.get("entry", [])
+    if response.get("type") != "transaction-response" or len(entries) != len(bundle["entry"]):
+        return None
+    references: list[str | None] = []
+    for sent, answered in zip(bundle["entry"], entries, strict=True):
+        answer = answered.get("response", {})
+        try:
+            raise_for_status(_status(answer), issue_codes(answer.get("outcome")), None)
+        except Conflict:
+            return None
+        references.append(reference_at(answer.get("location", ""), sent["resource"]["resourceType"]))
+    found = [reference for reference in references if reference is not None]
+    return found if len(found) == len(references) else None
+
+
+def _status(answer: Json) -> int:
+    text = str(answer.get("status", ""))[:3]
+    return int(text) if text.isdecimal() else 500
+
+
+def _individually(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities) -> list[str]:
+    """Create what is not there yet, entry after entry; later entries refer to what the earlier ones became."""
+    became: dict[str, str] = {}
+    for entry in bundle["entry"]:
+        reference = _existing(entry, endpoint, offered)
+        if reference is None:
+            reference = _create(entry, became, endpoint, offered)
+        became[entry["fullUrl"]] = reference
+    return list(became.values())
+
+
+def _create(entry: Json, became: dict[str, str], endpoint: FhirEndpoint, offered: Capabilities) -> str:
+    resource = copy.deepcopy(entry["resource"])
+    for reference in _references(resource):
+        if reference.get("reference") in became:
+            reference["reference"] = became[reference["reference"]]
+    try:
+        return endpoint.create(resource, entry["request"]["ifNoneExist"])
+    except Conflict:
+        found = _existing(entry, endpoint, offered)
+        if found is None:
+            raise EhrNotReady(got="a conflict about a resource that cannot be found") from None
+        return found
+
+
+def _existing(entry: Json, endpoint: FhirEndpoint, offered: Capabilities) -> str | None:
+    """The reference of the resource with the business key of an entry, if the server has exactly one."""
+    kind: str = entry["resource"]["resourceType"]
+    if kind not in offered.searchable:
+        return None
+    mine = [
+        found
+        for found in endpoint.search(kind, entry["request"]["ifNoneExist"])
+        if _same_business_key(found, entry["resource"])
+    ]
+    # A shared resource such as the study may have been filed twice by others; a report of ours may not.
+    if len(mine) > 1 and kind not in ("ImagingStudy", "Device"):
+        raise Rejected(
+            "ehr-holds-duplicates",
+            rule="a report is filed once",
+            got=f"{len(mine)} resources of type {kind} with the same identifier",
+            action="remove the duplicates in the EHR, then replay the dead letter",
+        )
+    return f"{kind}/{mine[0]['id']}" if mine else None
+
+
+def _same_business_key(found: Json, sent: Json) -> bool:
+    """Some servers ignore a search parameter they do not know and answer with everything."""
+    if "identifier" in sent:
+        return _key(sent["identifier"][0]) in {_key(item) for item in found.get("identifier", [])}
+    tags = {(tag.get("system"), tag.get("code")) for tag in found.get("meta", {}).get("tag", [])}
+    return {(tag.get("system"), tag.get("code")) for tag in sent["meta"]["tag"]} <= tags
+
+
+def _key(identifier: Json) -> tuple[str | None, str | None]:
+    return identifier.get("system"), identifier.get("value")
+
+
+def _resolve_patient(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities) -> None:
+    """Put the EHR's own reference beside the record number, if the server can be asked and has exactly one."""
+    patients = [
+        ref for entry in bundle["entry"] for ref in _references(entry["resource"]) if ref.get("type") == "Patient"
+    ]
+    identifier = patients[0]["identifier"] if patients else {}
+    if "Patient" not in offered.searchable or "system" not in identifier:
+        return
+    token = f"{quote(identifier['system'], safe='')}%7C{quote(identifier['value'], safe='')}"
+    found = [
+        patient
+        for patient in endpoint.search("Patient", f"identifier={token}")
+        if _key(identifier) in {_key(item) for item in patient.get("identifier", [])}
+    ]
+    if len(found) != 1:
+        raise _no_patient(f"{len(found)} patients with this record number")
+    merged = any(link.get("type") == "replaced-by" for link in found[0].get("link", []))
+    if merged or found[0].get("active") is False:
+        raise _no_patient("a patient record that was merged or is inactive")
+    for reference in patients:
+        reference["reference"] = f"Patient/{found[0]['id']}"
+
+
+def _no_patient(got: str) -> Rejected:
+    return Rejected(
+        "patient-not-matched",
+        rule="a report is filed on exactly one active patient",
+        got=got,
+        action="settle the patient's identity in the EHR, then replay the dead letter",
+    )
+
+
+def _only(bundle: Json, kinds: frozenset[str]) -> Json:
+    """The Bundle without the resources the server does not take; references to them keep the identifier."""
+    kept = [entry for entry in bundle["entry"] if entry["resource"]["resourceType"] in kinds]
+    outgoing = copy.deepcopy({**bundle, "entry": kept})
+    dropped = {entry["fullUrl"] for entry in bundle["entry"]} - {entry["fullUrl"] for entry in kept}
+    for entry in outgoing["entry"]:
+        for reference in _references(entry["resource"]):
+            if reference.get("reference") in dropped:
+                del reference["reference"]
+    return outgoing
+
+
+def _references(node: Any) -> Iterator[Json]:
+    """Every Reference below a node: the only objects in a report with a resource type beside an identifier or URL."""
+    if isinstance(node, dict):
+        if isinstance(node.get("type"), str) and {"reference", "identifier"} & node.keys():
+            yield node
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _references(item)
+
+
+def _require_valid(bundle: Json) -> None:
+    issues = validate(bundle)
+    if issues:
+        raise Rejected(
+            "report-not-valid-fhir",
+            rule="only valid FHIR R4 leaves the suite",
+            got=f"{len(issues)} faults, the first: {issues[0].rule} at {issues[0].path}",
+            action="report this as a fault of the suite",
+        )
