@@ -191,6 +191,9 @@ def _series(instances: list[Instance]) -> tuple[Series, ...]:
             continue
         seen.add(instance.sop_instance_uid)
         groups[_acquisition(instance)].append(instance)
+    # By what the images say of themselves, so that file names and arrival order change nothing.
+    for group in groups.values():
+        group.sort(key=lambda instance: (instance.instance_number, instance.sop_instance_uid))
     ordered = sorted(groups.values(), key=lambda group: (group[0].series_number, group[0].instance_number))
     return tuple(
         _one_series(number, tuple(group), duplicates.pop(group[0].series_instance_uid, 0))
