@@ -93,7 +93,7 @@ def make_anatomy(rng: np.random.Generator, settings: PatientSettings) -> Anatomy
     cortical = np.concatenate([[False], is_cortical])[numbers]
     numbers = np.where(cortical & (white > np.maximum(grey, csf)), 0, numbers)
 
-    distance = _distance_from(brain, spacing) * (1 + _ripple(rng, shape, affine, 0.12))
+    distance = _distance_from(brain, spacing) * (1 + _ripple(rng, shape, 0.12))
     rim = ~brain & (distance < _CSF_EDGE)
     return Anatomy(
         labels=_filled(brain, numbers, np.int16),
@@ -152,9 +152,7 @@ def _smooth_field(rng: np.random.Generator, shape: tuple[int, ...], orders: int 
     return np.asarray(field, np.float32)
 
 
-def _ripple(
-    rng: np.random.Generator, shape: tuple[int, ...], affine: Float[np.ndarray, "4 4"], amplitude: float
-) -> Float[np.ndarray, "x y z"]:
+def _ripple(rng: np.random.Generator, shape: tuple[int, ...], amplitude: float) -> Float[np.ndarray, "x y z"]:
     field = _smooth_field(rng, shape)
     return np.asarray(amplitude * field / float(np.abs(field).max()), np.float32)
 

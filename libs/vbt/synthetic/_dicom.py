@@ -60,7 +60,8 @@ class Acquisition:
 
 def uid(*parts: object) -> str:
     """A UID drawn from the parts: the same parts give the same UID."""
-    return str(generate_uid(entropy_srcs=["vbt.synthetic", *map(str, parts)]))
+    # pydicom joins its sources without a separator.
+    return str(generate_uid(entropy_srcs=["/".join(map(str, ("vbt.synthetic", *parts)))]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from vbt.synthetic._dicom import Acquisition, Geometry, add_pixels, base_dataset
 _CLASSIC_ONLY = (
     "AcquisitionDate", "AcquisitionTime", "ImageComments", "ImagedNucleus", "ImagingFrequency",
 )  # fmt: skip
-_MAGNETISATION = {"MRAcquisitionType": "2D", "MultiPlanarExcitation": "NO", "PhaseContrast": "NO", "TimeOfFlightContrast": "NO",
+_MAGNETISATION = {"MRAcquisitionType": "2D", "MultiPlanarExcitation": "NO", "PhaseContrast": "NO",
+                  "TimeOfFlightContrast": "NO",
                   "SteadyStatePulseSequence": "NONE", "EchoPlanarPulseSequence": "YES", "SaturationRecovery": "NO",
                   "SpectrallySelectedSuppression": "FAT", "OversamplingPhase": "NONE",
                   "SegmentedKSpaceTraversal": "SINGLE", "GeometryOfKSpaceTraversal": "RECTILINEAR",
