@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -373,22 +373,20 @@ class Verification:
     def _walk(self, mirror: Path | None) -> None:
         """Read all leaf hashes and entries once, in order, and note the root at every size that somebody signed."""
         signed = (*self.heads, *self.anchors, *(receipt[4] for receipt in self.receipts))
-        sizes = sorted({head.size for head in signed}, reverse=True)
+        sizes = sorted({head.size for head in signed} - {0}, reverse=True)
         self.leaves_at = {receipt[1]: b"" for receipt in self.receipts}
         self.times_at: dict[int, str] = {}
-        self.roots: dict[int, bytes] = {}
         tree = Range()
+        self.roots = {0: tree.root()}
         with self.bundle.open("leaf-hashes.bin") as listed, open(mirror or os.devnull, "rb") as copies:
-            for leaf in chain(self._leaves(listed), (b"",)):
-                if sizes and sizes[-1] == tree.size:
-                    self.roots[sizes.pop()], self.times_at[tree.size] = tree.root(), self.last_time
-                if not leaf:
-                    break
+            for leaf in self._leaves(listed):
                 if (copy := copies.read(32)) != leaf and copy and self.altered is None:
                     self.altered = tree.size
                 if tree.size in self.leaves_at:
                     self.leaves_at[tree.size] = leaf
                 tree.append(leaf)
+                if sizes and sizes[-1] == tree.size:
+                    self.roots[sizes.pop()], self.times_at[tree.size] = tree.root(), self.last_time
             if copies.read(1):
                 self.doubt("consistency", f"the witness's copy goes on after entry {self.size - 1}", self.size)
         if self.entries_read != self.bundle.entries:
