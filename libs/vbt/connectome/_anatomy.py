@@ -22,8 +22,6 @@ from vbt.connectome._tissue import Tissue, segment, without_bias
 
 _MARGIN_MM = 10
 _REACH_MM = 4.0
-# Bright on a T1 as white matter is, so their grey level cannot tell where they end.
-_BRIGHT_NUCLEI = ("pallidum", "brainstem", "thalamusproper")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,18 +95,17 @@ def label_patient(
 ) -> Int[np.ndarray, "x y z"]:
     """The patient's regions: atlas labels warped to the 1 mm grid, corrected by the patient's tissue.
 
-    Cortical names hold in grey matter only and reach grey matter up to 4 mm away. Subcortical names hold outside fluid;
-    those of nuclei as bright as white matter hold in it too.
+    Cortical names hold in grey matter only and reach grey matter up to 4 mm away. Subcortical names hold wherever there
+    is no fluid: pallidum, putamen, thalamus and brainstem are as bright on a T1 as white matter is.
     """
     cortical = np.array([False, *parcellation.is_cortical])
-    bright = np.array([False, *(name.endswith(_BRIGHT_NUCLEI) for name in parcellation.region_labels)])
     grey = (tissue.grey >= tissue.white) & (tissue.grey >= tissue.fluid) & (tissue.grey > 0)
     fluid = (tissue.fluid > tissue.white) & (tissue.fluid > tissue.grey)
     deep = (atlas > 0) & ~cortical[atlas]
     is_cortex = cortical[atlas]
     distance, nearest = ndimage.distance_transform_edt(~is_cortex, return_indices=True)
     filled = np.where(grey & (distance <= _REACH_MM) & ~deep, atlas[tuple(nearest)], 0)
-    return np.where(deep & ~fluid & (grey | bright[atlas]), atlas, filled).astype(np.int32)
+    return np.where(deep & ~fluid, atlas, filled).astype(np.int32)
 
 
 def dice(one: Bool[np.ndarray, "*grid"], other: Bool[np.ndarray, "*grid"]) -> float:

@@ -10,7 +10,8 @@ import numpy as np
 
 
 def image_of(array: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    """An image around an array, whose dtype it keeps."""
+    """An image around an array, whose dtype it keeps (NIfTI knows no booleans: they become 0 and 1)."""
+    array = array.astype(np.uint8) if array.dtype == bool else array
     return nib.Nifti1Image(array, np.asarray(affine, dtype=float))  # type: ignore[no-untyped-call]
 
 

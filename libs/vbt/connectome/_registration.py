@@ -15,6 +15,7 @@ import SimpleITK
 from jaxtyping import Float
 
 from vbt.connectome._images import affine_of, array_of, image_of
+from vbt.errors import Unsound
 
 # SimpleITK's generated functions carry no types.
 sitk: Any = SimpleITK
@@ -51,9 +52,8 @@ def rigid_registration(
     moving: nib.Nifti1Image,
     *,
     mask: nib.Nifti1Image | None = None,
-    shrink: tuple[int, ...] = (4, 2),
+    levels_mm: tuple[float, ...] = (8.0, 4.0),
     sampling: float = 0.25,
-    start: Float[np.ndarray, "4 4"] | None = None,
 ) -> Float[np.ndarray, "4 4"]:
     """The rigid transform from ``fixed`` to ``moving`` under which they share most information.
 
@@ -61,29 +61,31 @@ def rigid_registration(
     ----------
     fixed, moving : 3-D images
     mask : where in ``fixed`` to compare, non-zero inside
-    shrink : subsampling of the pyramid's levels, coarse to fine
+    levels_mm : resolution of the pyramid's levels, coarse to fine
     sampling : share of the voxels compared at each level
-    start : transform to begin from; the scanner's own frame where None
+
+    Raises
+    ------
+    Unsound
+        ``registration-failed`` where the two do not overlap.
 
     References
     ----------
     Mattes et al. (2003), IEEE TMI 22, 120-128 (mutual information), as SimpleITK implements it.
     """
     still, moved = _to_itk(fixed), _to_itk(moving)
-    method = _mutual_information(sampling, shrink)
+    method = _mutual_information(sampling, _factors(fixed, levels_mm))
     if mask is not None:
         method.SetMetricFixedMask(_to_itk(mask, sitk.sitkUInt8))
     middle = affine_of(fixed) @ np.array([*(np.array(fixed.shape[:3]) - 1) / 2, 1.0])
     transform = sitk.Euler3DTransform()
     transform.SetCenter((_LPS @ middle)[:3].tolist())
-    if start is not None:
-        _set_matrix(transform, start)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=1.0, minStep=1e-3, numberOfIterations=60, gradientMagnitudeTolerance=1e-6
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, True)
-    method.Execute(still, moved)
+    _run(method, still, moved)
     return _matrix_of(transform)
 
 
@@ -102,8 +104,8 @@ def register_template(template: nib.Nifti1Image, patient: nib.Nifti1Image) -> Te
     affine = _affine(fixed, moving)
     near = _matched(sitk.Resample(moving, fixed, affine, sitk.sitkLinear, 0.0), fixed)
     field = _demons(fixed, near)
-    jacobian = sitk.GetArrayViewFromImage(sitk.DisplacementFieldJacobianDeterminant(field))
-    inside = sitk.GetArrayViewFromImage(fixed) > 0
+    jacobian = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field))
+    inside = sitk.GetArrayFromImage(fixed) > 0
     displacement = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
     return TemplateWarp(
         transform=sitk.CompositeTransform([affine, displacement]), folded=float((jacobian[inside] <= 0).mean())
@@ -151,6 +153,23 @@ def _mutual_information(sampling: float, shrink: tuple[int, ...]) -> Any:
     return method
 
 
+def _factors(image: nib.Nifti1Image, levels_mm: tuple[float, ...]) -> tuple[int, ...]:
+    spacing = float(np.linalg.norm(affine_of(image)[:3, :3], axis=0).mean())
+    return tuple(max(1, round(level / spacing)) for level in levels_mm)
+
+
+def _run(method: Any, fixed: Any, moving: Any) -> None:
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError as failure:
+        raise Unsound(
+            "registration-failed",
+            rule="the images of one patient overlap and resemble each other",
+            got="two images that could not be aligned",
+            action="check that the series show the same head in the same session",
+        ) from failure
+
+
 def _affine(fixed: Any, moving: Any) -> Any:
     method = _mutual_information(0.25, (4, 2, 1))
     method.SetOptimizerAsRegularStepGradientDescent(
@@ -162,7 +181,7 @@ def _affine(fixed: Any, moving: Any) -> Any:
     )
     affine = sitk.AffineTransform(start)
     method.SetInitialTransform(affine, True)
-    method.Execute(fixed, moving)
+    _run(method, fixed, moving)
     return affine
 
 

@@ -1,0 +1,169 @@
+"""Diffusion volumes are cleaned: noise, head motion and voxel shape, and where the anatomy lies among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import nibabel as nib
+import numpy as np
+from dipy.denoise.localpca import mppca
+from jaxtyping import Bool, Float
+from scipy import ndimage
+
+from vbt.connectome._anatomy import Anatomy
+from vbt.connectome._gradients import Gradients
+from vbt.connectome._images import affine_of, array_of, canonical, image_of
+from vbt.connectome._motion import Motion, estimate_motion, motion_of, rotation_of
+from vbt.connectome._registration import isotropic_grid, pull_rigidly, rigid_registration
+
+_FINEST, _COARSEST = 2.0, 2.5
+_FEWEST_TO_DENOISE = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diffusion:
+    """A diffusion series ready for fibre orientations, all volumes on one isotropic grid and in one head position.
+
+    Parameters
+    ----------
+    data : b0 and shell volumes, scanner units
+    gradients : their table, turned with the head
+    mask : brain
+    affine : grid to the scanner RAS+ world of the diffusion series
+    to_anatomy : from that world to the T1's, RAS+ mm
+    motion : of every volume
+    snr : median over the brain of mean b0 over the noise's standard deviation
+    denoised : whether MPPCA was run
+    """
+
+    data: Float[np.ndarray, "x y z volume"]
+    gradients: Gradients
+    mask: Bool[np.ndarray, "x y z"]
+    affine: Float[np.ndarray, "4 4"]
+    to_anatomy: Float[np.ndarray, "4 4"]
+    motion: Motion
+    snr: float
+    denoised: bool
+
+    @property
+    def grid(self) -> nib.Nifti1Image:
+        return image_of(np.zeros(self.mask.shape, dtype=np.uint8), self.affine)
+
+    def anatomical(self, anatomy: Anatomy, values: np.ndarray) -> Float[np.ndarray, "x y z"]:
+        """Values on the anatomy's 1 mm grid, averaged over the voxels of this grid."""
+        spacing = float(np.linalg.norm(self.affine[:3, 0]))
+        smooth = ndimage.gaussian_filter(values.astype(np.float32), spacing / 2.355)
+        return pull_rigidly(anatomy.image(smooth), self.grid, self.to_anatomy)
+
+
+def prepare_diffusion(
+    diffusion: nib.Nifti1Image, gradients: Gradients, anatomy: Anatomy, done: Callable[[float], None] = lambda _: None
+) -> Diffusion:
+    """Denoise, align and crop a diffusion series.
+
+    Volumes outside the shell and the b0s are left out. The noise is removed by MPPCA before any interpolation, where
+    there are at least 12 volumes. Each weighted volume is aligned with the mean of the shell, that mean with the b0,
+    and the b0 with the T1, all rigidly; b-vectors turn with the head. Distortion is not corrected.
+
+    References
+    ----------
+    Veraart et al. (2016), NeuroImage 142, 394-406 (MPPCA). Leemans & Jones (2009), MRM 61, 1336-1349 (b-vectors).
+    """
+    upright = canonical(diffusion)
+    keep = gradients.is_b0 | gradients.in_shell
+    volumes, affine = array_of(upright)[..., keep], affine_of(upright)
+    table = replace(gradients, bvals=gradients.bvals[keep], bvecs=gradients.bvecs[keep])
+    first = image_of(volumes[..., int(np.argmax(table.is_b0))], affine)
+    anatomy_to_first = rigid_registration(
+        anatomy.image(anatomy.t1), first, mask=anatomy.image(_grown(anatomy.mask, 3)), levels_mm=(8.0, 4.0, 2.0)
+    )
+    mask = _brain_on(first, anatomy, anatomy_to_first)
+    volumes, affine, mask = _cropped(volumes, affine, mask)
+    done(0.1)
+    volumes, snr, denoised = _without_noise(volumes, mask, table)
+    done(0.4)
+    motion = _motion(volumes, affine, mask, table, lambda part: done(0.4 + 0.5 * part))
+    grid = _working_grid(image_of(mask, affine))
+    aligned = np.stack(
+        [
+            pull_rigidly(image_of(volumes[..., v], affine), grid, motion.transforms[v], cubic=True)
+            for v in range(volumes.shape[3])
+        ],
+        axis=3,
+    )
+    turned = np.array([rotation_of(t).T @ g for t, g in zip(motion.transforms, table.bvecs, strict=True)])
+    return Diffusion(
+        data=np.maximum(aligned, 0),
+        gradients=replace(table, bvecs=turned),
+        mask=pull_rigidly(anatomy.image(anatomy.mask), grid, np.linalg.inv(anatomy_to_first), labels=True) > 0,
+        affine=affine_of(grid),
+        to_anatomy=np.linalg.inv(anatomy_to_first),
+        motion=motion,
+        snr=snr,
+        denoised=denoised,
+    )
+
+
+def _motion(
+    volumes: Float[np.ndarray, "x y z volume"],
+    affine: Float[np.ndarray, "4 4"],
+    mask: Bool[np.ndarray, "x y z"],
+    table: Gradients,
+    done: Callable[[float], None],
+) -> Motion:
+    """From the world of the first b0 to that of each volume."""
+    images = [image_of(volumes[..., v], affine) for v in range(volumes.shape[3])]
+    inside = image_of(_grown(mask, 2), affine)
+    centre = (affine @ np.array([*np.argwhere(mask).mean(axis=0), 1.0]))[:3]
+    first = int(np.argmax(table.is_b0))
+    weighted, others = np.flatnonzero(~table.is_b0), [b for b in np.flatnonzero(table.is_b0) if b != first]
+    mean = image_of(volumes[..., weighted].mean(axis=3), affine)
+    # Weighted volumes resemble each other more than the b0, so the b0 is met once and its error is common to all.
+    to_mean = rigid_registration(images[first], mean, mask=inside, levels_mm=(8.0, 4.0, 2.0))
+    shell = estimate_motion(mean, [images[v] for v in weighted], mask=inside, centre=centre, done=done)
+    transforms = np.tile(np.eye(4), (len(images), 1, 1))
+    transforms[weighted] = shell.transforms @ to_mean
+    if others:
+        b0s = estimate_motion(images[first], [images[v] for v in others], mask=inside, centre=centre)
+        transforms[others] = b0s.transforms
+    return motion_of(transforms, centre)
+
+
+def _without_noise(
+    volumes: Float[np.ndarray, "x y z volume"], mask: Bool[np.ndarray, "x y z"], table: Gradients
+) -> tuple[Float[np.ndarray, "x y z volume"], float, bool]:
+    wide = _grown(mask, 2)
+    b0 = volumes[..., table.is_b0].mean(axis=3)
+    if volumes.shape[3] < _FEWEST_TO_DENOISE:
+        high_pass = ndimage.laplace(b0[mask.any(axis=(1, 2))][:, mask.any(axis=(0, 2))])
+        sigma = 1.4826 * np.median(np.abs(high_pass)) / np.sqrt(42)
+        return volumes, float(np.median(b0[mask]) / max(sigma, 1e-6)), False
+    clean, noise = mppca(volumes, mask=wide, patch_radius=2, return_sigma=True, suppress_warning=True)
+    known = mask & (noise > 0)
+    return np.where(wide[..., None], clean, 0).astype(np.float32), float(np.median(b0[known] / noise[known])), True
+
+
+def _brain_on(image: nib.Nifti1Image, anatomy: Anatomy, transform: np.ndarray) -> Bool[np.ndarray, "x y z"]:
+    return pull_rigidly(anatomy.image(anatomy.mask), image, np.linalg.inv(transform), labels=True) > 0
+
+
+def _cropped(
+    volumes: Float[np.ndarray, "x y z volume"], affine: np.ndarray, mask: Bool[np.ndarray, "x y z"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    inside = np.argwhere(mask)
+    low = np.maximum(inside.min(axis=0) - 3, 0)
+    box = tuple(slice(a, b) for a, b in zip(low, inside.max(axis=0) + 4, strict=True))
+    moved = affine.copy()
+    moved[:3, 3] += affine[:3, :3] @ low
+    return np.ascontiguousarray(volumes[box]), moved, mask[box]
+
+
+def _working_grid(image: nib.Nifti1Image) -> nib.Nifti1Image:
+    sizes = np.linalg.norm(affine_of(image)[:3, :3], axis=0)
+    spacing = float(np.clip(np.prod(sizes) ** (1 / 3), _FINEST, _COARSEST))
+    return image if np.allclose(sizes, spacing, rtol=0.02) else isotropic_grid(image, spacing)
+
+
+def _grown(mask: Bool[np.ndarray, "x y z"], voxels: int) -> Bool[np.ndarray, "x y z"]:
+    return np.asarray(ndimage.binary_dilation(mask, iterations=voxels))
