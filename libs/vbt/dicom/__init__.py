@@ -2,6 +2,9 @@
 
 from vbt.dicom._deidentification import deidentify as deidentify
 from vbt.dicom._deidentification import deidentify_with_evidence as deidentify_with_evidence
+from vbt.dicom._encapsulated_report import ObjectReference as ObjectReference
+from vbt.dicom._encapsulated_report import encapsulated_report as encapsulated_report
+from vbt.dicom._encapsulated_report import references as references
 from vbt.dicom._identity import PatientIdentity as PatientIdentity
 from vbt.dicom._identity import patient_identity as patient_identity
 from vbt.dicom._instance import Instance as Instance
