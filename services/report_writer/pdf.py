@@ -312,8 +312,8 @@ def _provenance(case: CaseContext) -> Iterator[Flowable]:
     yield Spacer(1, 4)
     yield Paragraph(
         "How to verify: ask for the audit bundle of this case and run "
-        '<font name="VBT-Mono" size="7.4">vbt-verify</font> on it. It needs no network and trusts nothing of this '
-        "software: it recomputes the digests above and proves that the ledger holds each entry.",
+        '<font name="VBT-Mono" size="7.4">vbt-verify BUNDLE.zip --report THIS.pdf</font>. It needs no network and '
+        "trusts nothing of this software: it recomputes the digests and proves that the ledger holds each entry.",
         style["body"],
     )
 

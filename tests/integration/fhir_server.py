@@ -199,6 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
     """HTTP in front of the `FhirServer` that a subclass names."""
 
     protocol_version = "HTTP/1.1"
+    # Headers and body in one packet, or every answer waits for a delayed acknowledgement.
+    wbufsize = -1
+    disable_nagle_algorithm = True
     fhir: FhirServer
 
     def do_GET(self) -> None:

@@ -46,7 +46,7 @@ def _resource(path: str, value: Any, expected: str | None = None) -> Iterator[Is
         yield Issue(path, "type", "must be a JSON object")
         return
     kind = value.get("resourceType")
-    if kind not in RESOURCE_TYPES or (expected is not None and kind != expected):
+    if not isinstance(kind, str) or kind not in RESOURCE_TYPES or (expected is not None and kind != expected):
         yield Issue(f"{path}.resourceType", "resource-type", "is not a resource type of a report Bundle")
         return
     yield from _complex(path, kind, {name: item for name, item in value.items() if name != "resourceType"})

@@ -93,7 +93,7 @@ def _request_issues(path: str, request: Json, resource: Json) -> Iterator[Issue]
     if request["method"] != "POST" or request["url"] != kind:
         yield Issue(path, "request", "every entry is a conditional create of its own resource type")
     keys = {f"identifier={item.get('system', '')}|{item['value']}" for item in _identifiers(resource)}
-    keys |= {f"_tag={tag.get('system', '')}|{tag['code']}" for tag in resource.get("meta", {}).get("tag", [])}
+    keys |= {f"_tag={tag.get('system', '')}|{tag.get('code', '')}" for tag in resource.get("meta", {}).get("tag", [])}
     if unquote(request.get("ifNoneExist", "")) not in keys:
         yield Issue(f"{path}.ifNoneExist", "if-none-exist", "must search for a business key of the resource")
 
@@ -125,22 +125,18 @@ def _interval_issues(path: str, observation: Json) -> Iterator[Issue]:
         coding["code"]: component["valueQuantity"]
         for component in observation.get("component", [])
         for coding in component["code"].get("coding", [])
-        if coding.get("code") in ("interval-low", "interval-high") and "valueQuantity" in component
+        if coding.get("code") in ("interval-low", "interval-high") and "value" in component.get("valueQuantity", {})
     }
     if not bounds:
         return
-    value: Json | None = observation.get("valueQuantity")
-    if value is None:
+    value: Json = observation.get("valueQuantity", {})
+    if "value" not in value:
         yield Issue(f"{path}.component", "interval", "a withheld value has no interval")
     elif len({quantity.get("code") for quantity in (value, *bounds.values())}) > 1:
         yield Issue(f"{path}.component", "interval", "value and interval have different units")
     else:
-        ordered = [
-            bounds.get("interval-low", value)["value"],
-            value["value"],
-            bounds.get("interval-high", value)["value"],
-        ]
-        if ordered != sorted(ordered):
+        low, high = (bounds.get(name, value)["value"] for name in ("interval-low", "interval-high"))
+        if not low <= value["value"] <= high:
             yield Issue(f"{path}.component", "interval", "the value lies outside its interval")
 
 

@@ -1,0 +1,182 @@
+"""What a reader of the PDF sees, page by page."""
+
+import dataclasses
+import io
+import re
+
+import pypdf
+import pytest
+from report_writer.layout import BANNER, STATUS, WATERMARK
+from report_writer.pdf import dicom_date, person_name, report_pdf, stopped_pdf
+from vbt.errors import Rejected
+from vbt.fhir import report_bundle
+
+STOP = Rejected(
+    "diffusion-too-few-directions",
+    rule="diffusion needs at least 6 gradient directions",
+    got="5 directions",
+    action="send a diffusion series with 6 or more directions",
+)
+
+
+@pytest.fixture(scope="module")
+def sound(findings, case, identity, figures):
+    return report_pdf(findings, case=case, identity=identity, figures=figures)
+
+
+@pytest.fixture(scope="module")
+def unsound(findings, case, identity, figures):
+    failed = dataclasses.replace(findings, verdict="unsound", conclusion="Two of four chains did not mix.")
+    return report_pdf(failed, case=case, identity=identity, figures=figures)
+
+
+@pytest.fixture(scope="module")
+def stopped(case, identity):
+    return stopped_pdf(STOP, case=case, identity=identity)
+
+
+def pages(pdf):
+    texts = [page.extract_text() for page in pypdf.PdfReader(io.BytesIO(pdf)).pages]
+    return [re.sub(r"\s+", " ", text).replace("−", "-") for text in texts]
+
+
+def text_of(pdf):
+    return " ".join(pages(pdf))
+
+
+def numbers(bundle):
+    """Every value and bound that FHIR holds, as text."""
+    for entry in bundle["entry"]:
+        resource = entry["resource"]
+        if resource["resourceType"] == "Observation":
+            for holder in (resource, *resource.get("component", [])):
+                coded = holder["code"]["coding"][0]
+                bound = not coded["system"].endswith("uncertainty") or coded["code"].startswith("interval-")
+                if "valueQuantity" in holder and bound and coded["code"] != "interval-mass":
+                    yield f"{holder['valueQuantity']['value']:f}"
+
+
+def test_every_number_in_fhir_is_in_the_pdf_digit_for_digit(sound, findings, case):
+    words = set(re.findall(r"-?\d+(?:\.\d+)?", text_of(sound)))
+    held = list(numbers(report_bundle(findings, sound, case)))
+    assert len(held) == 4 * 3 + 5 * 3 + 7
+    assert [number for number in held if number not in words] == []
+
+
+def test_same_input_gives_the_same_bytes(sound, unsound, stopped, findings, case, identity, figures):
+    assert report_pdf(findings, case=case, identity=identity, figures=figures) == sound
+    assert stopped_pdf(STOP, case=case, identity=identity) == stopped
+    assert unsound != sound
+
+
+@pytest.mark.parametrize("name", ["sound", "unsound", "stopped"])
+def test_every_page_says_whose_it_is_and_that_it_is_research_and_unsigned(name, request, identity):
+    found = pages(request.getfixturevalue(name))
+    for number, page in enumerate(found, start=1):
+        assert BANNER in page
+        assert STATUS in page
+        assert WATERMARK in page.replace(BANNER, "")
+        assert f"page {number} of {len(found)}" in page
+        assert "Müller-Łukasiewicz" in page
+        assert identity.patient_id in page
+
+
+def test_first_page_has_patient_order_conclusion_findings_and_a_picture(sound, findings):
+    reader = pypdf.PdfReader(io.BytesIO(sound))
+    first = pages(sound)[0]
+    for words in (
+        "Müller-Łukasiewicz, Dr. Zoë Ángela",
+        "1981-04-07",
+        "ACC-2026-1188",
+        "2026-11-19",
+        "Global coupling g",
+    ):
+        assert words in first
+    assert findings.conclusion in first
+    assert len(reader.pages[0].images) == 1
+
+
+def test_report_has_scenarios_quality_limits_and_provenance(sound, findings, case):
+    text = text_of(sound)
+    for scenario in findings.scenarios:
+        assert scenario.label in text
+        assert scenario.description in text
+    for words in (*findings.methods, *findings.limits, findings.evidence, "✗ FAIL", "≥ 12", "vbt-verify"):
+        assert words.replace("−", "-") in text
+    assert case.software.digest[:24] in text
+    assert all(source.sha256[:24] in text for source in case.sources)
+    assert "entry 4410" in text
+    assert "not yet numbered" in text
+
+
+def test_unsound_report_says_so_and_has_no_number_of_the_twin(unsound, sound, findings, case):
+    text = text_of(unsound)
+    assert "did not pass its own checks" in text
+    held = set(numbers(report_bundle(findings, sound, case))) - {"64", "6"}
+    checks = {f"{check.value:.4g}" for check in findings.quality}
+    printed_anyway = {number for number in held - checks if f" {number} " in text}
+    assert printed_anyway == set()
+    assert not any(scenario.label in text for scenario in findings.scenarios)
+    assert sum(len(page.images) for page in pypdf.PdfReader(io.BytesIO(unsound)).pages) == 0
+
+
+def test_withheld_value_shows_the_reason(sound):
+    assert "withheld: not identifiable from these data" in text_of(sound)
+
+
+def test_stopped_report_is_one_page_with_the_reason(stopped):
+    (page,) = pages(stopped)
+    for words in ("No twin was made", STOP.rule, STOP.got, STOP.action, STOP.code):
+        assert words in page
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("<b>Bold</b>^A&B", "<b>Bold</b>, A&B"),
+        ("Ω<font>^x", "Ω<font>, x"),
+        ("Иванова^Анна", "Иванова, Анна"),
+        ("أحمد^علي", "أ"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "山田, 太郎"),
+        ("Hong^Gildong=洪^吉洞=홍^길동", "洪, 吉洞"),
+        ("Evil\u202etxt\x00^N", "Eviltxt, N"),
+        ("", "not given"),
+    ],
+)
+def test_names_from_outside_are_text_and_never_markup(name, shown, case, identity):
+    named = dataclasses.replace(identity, name=name)
+    text = text_of(stopped_pdf(STOP, case=case, identity=named))
+    assert shown.replace(" ", "") in text.replace(" ", "")
+
+
+def test_fonts_are_embedded(stopped):
+    fonts = pypdf.PdfReader(io.BytesIO(stopped)).pages[0]["/Resources"]["/Font"]
+    embedded = [font.get_object() for font in fonts.values()]
+    names = [str(font["/BaseFont"]) for font in embedded if "/FontDescriptor" in font]
+    assert len(names) >= 3
+    assert all("DejaVu" in name for name in names)
+
+
+def test_document_properties_hold_nothing_of_the_patient(sound, identity):
+    properties = str(pypdf.PdfReader(io.BytesIO(sound)).metadata)
+    assert identity.patient_id not in properties
+    assert "ller" not in properties
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [("Doe^Jane", "Doe, Jane"), ("Doe", "Doe"), ("^Jane", "Jane"), ("Doe^J^M^Dr^PhD", "Doe, Dr J M PhD"), ("^^", "")],
+)
+def test_person_name_is_read_as_dicom_writes_it(written, read):
+    assert person_name(written) == read
+
+
+def test_dates_are_iso_and_anything_else_is_left():
+    assert dicom_date("20261122") == "2026-11-22"
+    assert dicom_date("2026") == "2026"
+
+
+def test_long_report_flows_over_pages(findings, case, identity):
+    many = tuple(dataclasses.replace(findings.parameters[0], code=f"p{n}", label=f"Parameter {n}") for n in range(120))
+    text = text_of(report_pdf(dataclasses.replace(findings, parameters=many), case=case, identity=identity))
+    assert all(f"Parameter {n} " in text for n in range(120))
