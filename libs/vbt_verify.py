@@ -11,7 +11,6 @@ import base64
 import hashlib
 import io
 import json
-import os
 import re
 import sys
 import zipfile
@@ -27,6 +26,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 Document = dict[str, Any]
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, TypeError, AttributeError)
 OK, FAIL, UNKNOWN = "ok", "tampered", "not proven"
 NOT_CHECKED, NOT_ASKED = "not checked", "nothing given"
 BUNDLE_FORMAT, RECEIPT_FORMAT = "vbt-audit-bundle/1", "vbt-receipt/1"
@@ -85,10 +85,6 @@ class Key:
             raise Broken(f"a {role} key has a wrong name, id or algorithm")
         return cls(name, expected, raw[0], raw[1:])
 
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(self.public).hexdigest()
-
     def verifies(self, text: str, blob: bytes) -> bool:
         message = text
         if self.algorithm == ALGORITHMS["witness"]:
@@ -134,7 +130,6 @@ class Head:
 
     @property
     def seen_at(self) -> datetime | None:
-        """When the first witness signed."""
         return datetime.fromtimestamp(min(self.witnessed.values()), UTC) if self.witnessed else None
 
 
@@ -144,11 +139,10 @@ def read_head(note: str, source: str, policy: Policy) -> Head:
     lines, signatures = (text + "\n").split("\n"), block.split("\n")
     if not separator or signatures.pop() or len(lines) < 4 or len(signatures) > 64:
         raise Broken(f"{source} is not a signed note")
-    if lines[0] != policy.origin or not re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1]):
+    root = decode(lines[2], source)
+    if lines[0] != policy.origin or not re.fullmatch(r"0|[1-9][0-9]{0,18}", lines[1]) or len(root) != 32:
         raise Broken(f"{source} is not a checkpoint of this log")
-    head = Head(source, int(lines[1]), decode(lines[2], source))
-    if len(head.root) != 32:
-        raise Broken(f"{source} has a root that is not 32 bytes")
+    head = Head(source, int(lines[1]), root)
     for line in signatures:
         dash, _, rest = line.partition(" ")
         name, _, encoded = rest.partition(" ")
@@ -242,7 +236,6 @@ class Bundle:
             raise Broken("a bundle of the whole log holds all entries, one of a case their proofs")
 
     def document(self, name: str) -> Document:
-        """A small JSON object."""
         if self.sizes.get(name, 0) > MAX_DOCUMENT:
             raise Broken(f"{name} is larger than any such file can be")
         return dict(parse(self.zip.read(name), name))
@@ -260,7 +253,6 @@ class Bundle:
 
 
 def parse(content: bytes, name: str, kind: type = dict) -> Any:
-    """JSON of the kind expected."""
     try:
         document = json.loads(content)
     except (ValueError, RecursionError) as error:
@@ -292,7 +284,7 @@ class Verification:
     ) -> None:
         self.claims = {name: Claim() for name in CLAIMS}
         self.notes: list[str] = []
-        self.keys: list[tuple[str, Key]] = []
+        self.keys: dict[str, str] = {}
         self.last_time = self.last_action = ""
         self.altered: int | None = None
         self.window: tuple[int, int] | None = None
@@ -312,7 +304,7 @@ class Verification:
             self._conclude(bool(anchors or mirror))
         except Broken as error:
             self.fail("format", str(error))
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, TypeError, AttributeError):
+        except UNREADABLE:
             self.fail("format", "the file is damaged or malformed and cannot be read to its end")
 
     @property
@@ -331,7 +323,8 @@ class Verification:
     def _read_trust(self, policy: Document | None) -> None:
         own = self.bundle.document("trust.json")
         self.policy = Policy.parse(own if policy is None else policy)
-        self.keys = [*(("log", k) for k in self.policy.logs), *(("witness", k) for k in self.policy.witnesses)]
+        for role, keys in (("log", self.policy.logs), ("witness", self.policy.witnesses)):
+            self.keys |= {f"{key.name} ({role})": hashlib.sha256(key.public).hexdigest() for key in keys}
         if policy is None:
             self.notes.append("The keys came with the bundle: compare the fingerprints with those you were given.")
         if self.bundle.scope == "case":
@@ -344,8 +337,7 @@ class Verification:
         for number, line in enumerate(self.bundle.lines("checkpoints.jsonl"), 1):
             if number > MAX_CHECKPOINTS:
                 raise Broken("checkpoints.jsonl holds too many checkpoints")
-            note = parse(line, f"checkpoint {number}", str)
-            self.heads.append(read_head(note, f"checkpoint {number}", self.policy))
+            self.heads.append(read_head(parse(line, "a checkpoint", str), f"checkpoint {number}", self.policy))
         if not self.heads or any(b.size < a.size for a, b in pairwise(self.heads)):
             raise Broken("the bundle holds no checkpoint, or not in the order of their sizes")
         members = [name for name in sorted(self.bundle.sizes) if name.startswith("receipts/")]
@@ -378,7 +370,7 @@ class Verification:
         self.times_at: dict[int, str] = {}
         tree = Range()
         self.roots = {0: tree.root()}
-        with self.bundle.open("leaf-hashes.bin") as listed, open(mirror or os.devnull, "rb") as copies:
+        with self.bundle.open("leaf-hashes.bin") as listed, mirror.open("rb") if mirror else io.BytesIO() as copies:
             for leaf in self._leaves(listed):
                 if (copy := copies.read(32)) != leaf and copy and self.altered is None:
                     self.altered = tree.size
@@ -512,8 +504,7 @@ class Verification:
     def _judge_beyond(self, claim: str, head: Head, what: str) -> None:
         """Evidence of more entries than are here: cut off, unless it is younger than the bundle."""
         finding = f"{what}, the bundle ends after {self.size}"
-        exported_at = datetime.fromisoformat(self.bundle.exported_at)
-        if head.seen_at is None or head.seen_at + CLOCK_TOLERANCE > exported_at:
+        if head.seen_at is None or head.seen_at + CLOCK_TOLERANCE > datetime.fromisoformat(self.bundle.exported_at):
             self.doubt(claim, f"{finding}; if it was exported after that, entries were cut off", self.size)
         else:
             self.fail(claim, f"{finding} though it was exported later: entries were cut off", self.size)
@@ -531,7 +522,6 @@ class Verification:
 
 
 def hashes(values: Any, source: str) -> list[bytes]:
-    """Hashes written in hex, 64 at most."""
     if not isinstance(values, list) or len(values) > 64 or not all(HASH.fullmatch(str(value)) for value in values):
         raise Broken(f"{source} holds unreadable hashes")
     return [bytes.fromhex(value) for value in values]
@@ -552,7 +542,6 @@ def headline(result: Verification) -> str:
 
 
 def to_document(result: Verification) -> Document:
-    """The outcome for programs."""
     failed = [c.entry for c in result.claims.values() if c.status == FAIL and c.entry is not None]
     return {
         "verdict": {OK: "verified"}.get(result.status, result.status),
@@ -561,7 +550,7 @@ def to_document(result: Verification) -> Document:
         "first_bad_entry": min(failed, default=None) if result.altered is None else result.altered,
         "window": result.window,
         "notes": result.notes,
-        "keys": {f"{key.name} ({role})": key.fingerprint for role, key in result.keys},
+        "keys": result.keys,
     }
 
 
@@ -569,12 +558,10 @@ def print_text(result: Verification) -> None:
     print(headline(result))
     for note in result.notes:
         print(f"  note: {note}")
-    for role, key in result.keys:
-        print(f"  {role} key {key.name}\n    {key.fingerprint}")
+    for key, fingerprint in result.keys.items():
+        print(f"  key of {key}: {fingerprint}")
     for name, claim in result.claims.items():
         print(f"  [{claim.status:^13}] {CLAIMS[name]}" + (f": {claim.finding}" if claim.finding else ""))
-    if result.window:
-        print(f"  The first change lies among entries {result.window[0]} to {result.window[1]}.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -597,7 +584,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report = options.report.read_bytes() if options.report else None
         if not options.bundle.is_file() or (options.mirror and not options.mirror.is_file()):
             raise Broken("no such file")
-    except (OSError, ValueError, TypeError, AttributeError, Broken) as error:
+    except (*UNREADABLE, Broken) as error:
         print(f"NOT PROVEN: a file could not be read ({type(error).__name__}).", file=sys.stderr)
         return 2
     brought: Document = {"policy": policy, "anchors": anchors, "receipts": receipts, "report": report}
