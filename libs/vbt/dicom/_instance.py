@@ -25,6 +25,11 @@ UNPARSABLE = (
     NotImplementedError, RecursionError, OverflowError, OSError, struct.error,
 )  # fmt: skip
 
+MR_CLASSES = {
+    "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
+    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
+}
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _NATIVE = {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -202,7 +207,7 @@ def _instance(path: Path, dataset: Dataset, syntax: str, offset: int, length: in
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     bits, samples = int(dataset.get("BitsAllocated") or 0), int(dataset.get("SamplesPerPixel") or 1)
     number_of_frames = int(dataset.get("NumberOfFrames") or 1)
-    if rows and length == 0:
+    if length == 0 and (rows or str(dataset.SOPClassUID) in MR_CLASSES):
         raise _truncated()
     if syntax in _NATIVE and length < rows * columns * samples * number_of_frames * (bits // 8):
         raise _truncated()

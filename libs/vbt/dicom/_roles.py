@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
-from vbt.dicom._instance import Contrast, Frame, Instance
+from vbt.dicom._instance import MR_CLASSES, Contrast, Frame, Instance
 
 
 class Role(StrEnum):
@@ -20,11 +20,6 @@ class Role(StrEnum):
     OTHER = "other"
 
 
-MR_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
-}
 _LOCALIZER = {"LOCALIZER", "SCOUT", "PROJECTION IMAGE"}
 _MAPS = {"ADC", "FA", "COLFA", "TRACE", "TRACEW", "TENSOR", "TENSOR_B0", "MPR", "MIP", "MNIP", "ISOTROPIC", "EADC",
          "EXP", "RA", "VR", "LINEAR", "FIELD_MAP", "FIELDMAP", "B0 MAP", "MEAN", "TTEST", "SUBTRACTION"}  # fmt: skip
