@@ -1,4 +1,4 @@
-"""Logs are JSON lines on stdout: a constant event name, facts under ``vbt.*``, and no word of a foreign exception."""
+"""Logs are JSON lines: a constant event name, facts under ``vbt.*``, and no word of a foreign exception."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -39,9 +40,9 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def start_logging(level: str) -> None:
-    """Send all logs of the process to stdout as JSON lines, errors that nobody caught among them."""
-    handler = logging.StreamHandler(sys.stdout)
+def start_logging(level: str, path: Path | None = None) -> None:
+    """Send all logs of the process to stdout, or to the end of a file, errors that nobody caught among them."""
+    handler = logging.FileHandler(path, encoding="utf-8") if path else logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     handler.addFilter(_worth_it)
     logging.basicConfig(level=level, handlers=[handler], force=True)

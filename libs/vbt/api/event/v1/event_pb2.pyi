@@ -94,7 +94,7 @@ class StudyReceived(_message.Message):
     def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., instance_count: _Optional[int] = ...) -> None: ...
 
 class StudyIngested(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "consent_basis", "series", "diffusion", "gradients", "t1", "fmri", "repetition_time_s")
+    __slots__ = ("case_id", "revision", "protocol", "consent_basis", "series", "diffusion", "gradients", "t1", "fmri", "repetition_time_s", "deidentified_instances")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -105,6 +105,7 @@ class StudyIngested(_message.Message):
     T1_FIELD_NUMBER: _ClassVar[int]
     FMRI_FIELD_NUMBER: _ClassVar[int]
     REPETITION_TIME_S_FIELD_NUMBER: _ClassVar[int]
+    DEIDENTIFIED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -115,7 +116,8 @@ class StudyIngested(_message.Message):
     t1: Artifact
     fmri: Artifact
     repetition_time_s: float
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., consent_basis: _Optional[str] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., diffusion: _Optional[_Union[Artifact, _Mapping]] = ..., gradients: _Optional[_Union[Artifact, _Mapping]] = ..., t1: _Optional[_Union[Artifact, _Mapping]] = ..., fmri: _Optional[_Union[Artifact, _Mapping]] = ..., repetition_time_s: _Optional[float] = ...) -> None: ...
+    deidentified_instances: Artifact
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., consent_basis: _Optional[str] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., diffusion: _Optional[_Union[Artifact, _Mapping]] = ..., gradients: _Optional[_Union[Artifact, _Mapping]] = ..., t1: _Optional[_Union[Artifact, _Mapping]] = ..., fmri: _Optional[_Union[Artifact, _Mapping]] = ..., repetition_time_s: _Optional[float] = ..., deidentified_instances: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
 
 class Check(_message.Message):
     __slots__ = ("code", "label", "value", "limit", "passed")

@@ -1,0 +1,87 @@
+"""A calibrated twin is tried under interventions, and what it found becomes findings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vbt.api.event.v1 import event_pb2
+from vbt.clinical.findings import Check, TwinFindings
+from vbt.clinical.resting_state import ScenarioRun, findings, run_scenarios
+from vbt.connectome import Connectome
+from vbt.inference import Calibration
+from vbt.platform import events, wire
+from vbt.platform.events import Event
+from vbt.platform.objects import Objects
+from vbt.platform.stage_context import Effects, StageContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScenarioSimulator:
+    """Handler of `TwinCalibrated`.
+
+    Parameters
+    ----------
+    rng_seed : seeds the noise; all conditions of a draw share it, so that they can be compared
+    duration_seconds : simulated time per draw and condition
+    """
+
+    objects: Objects
+    rng_seed: int
+    duration_seconds: float
+
+    def __call__(self, event: Event, context: StageContext) -> Effects:
+        twin = wire.decode(event, event_pb2.TwinCalibrated)
+        calibration = Calibration.from_npz(self.objects.get(wire.from_wire(twin.posterior)))
+        run = self._run(twin, calibration, context) if twin.verdict == event_pb2.VERDICT_SOUND else None
+        found = findings(
+            [Check(code=c.code, label=c.label, value=c.value, limit=c.limit, passed=c.passed) for c in twin.quality],
+            calibration,
+            run,
+        )
+        message = self._message(event, twin, run, found)
+        outputs = [message.findings, *([message.scenarios] if run else []), *message.manifests[1:]]
+        return wire.gives(
+            context,
+            message,
+            topic=events.SCENARIOS_SIMULATED,
+            action="scenarios.simulated",
+            summary=_summary(run, self.duration_seconds),
+            inputs=[twin.connectome, twin.posterior],
+            outputs=outputs,
+            figures={"rng_seed": self.rng_seed, "duration_seconds": self.duration_seconds},
+        )
+
+    def _run(self, twin: event_pb2.TwinCalibrated, calibration: Calibration, context: StageContext) -> ScenarioRun:
+        return run_scenarios(
+            Connectome.from_npz(self.objects.get(wire.from_wire(twin.connectome))),
+            calibration,
+            rng_seed=self.rng_seed,
+            duration=self.duration_seconds,
+            progress=context.progress,
+        )
+
+    def _message(
+        self, event: Event, twin: event_pb2.TwinCalibrated, run: ScenarioRun | None, found: TwinFindings
+    ) -> event_pb2.ScenariosSimulated:
+        message = event_pb2.ScenariosSimulated(
+            case_id=event.subject,
+            revision=event.revision,
+            protocol=twin.protocol,
+            connectome=twin.connectome,
+            posterior=twin.posterior,
+            findings=wire.to_wire(self.objects.put(found.to_json().encode(), "application/json", "findings.json")),
+            manifests=[twin.manifest],
+            pictures=twin.pictures,
+        )
+        if run is not None:
+            scenarios = self.objects.put(run.to_npz(), "application/x-npz", "scenarios.npz")
+            manifest = self.objects.put(run.manifest.to_json().encode(), "application/json", "scenarios.json")
+            message.scenarios.CopyFrom(wire.to_wire(scenarios))
+            message.manifests.append(wire.to_wire(manifest))
+        return message
+
+
+def _summary(run: ScenarioRun | None, duration: float) -> str:
+    if run is None:
+        return "none simulated: the calibration is unsound"
+    return f"{len(run.scenarios)} interventions, {duration:g} s of BOLD per draw"

@@ -1,0 +1,163 @@
+"""A study that has been quiet long enough becomes de-identified volumes, or a stated refusal."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import tarfile
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import sqlalchemy as sa
+from pydicom import dcmread
+from vbt.api.event.v1 import event_pb2
+from vbt.dicom import (
+    InventoryEntry,
+    PatientIdentity,
+    ProtocolSet,
+    Role,
+    Series,
+    Study,
+    anatomical_volume,
+    deidentify,
+    diffusion_volumes,
+    functional_volumes,
+    patient_identity,
+    read_study,
+    require_protocol,
+)
+from vbt.platform import events, state, wire
+from vbt.platform.events import Event
+from vbt.platform.identity import Vault
+from vbt.platform.objects import Objects
+from vbt.platform.stage_context import Effects, StageContext
+from vbt.platform.state import reading
+
+_NIFTI = "application/x-nifti+gzip"
+_ROLES = {
+    Role.DIFFUSION: event_pb2.SERIES_ROLE_DIFFUSION,
+    Role.T1: event_pb2.SERIES_ROLE_T1,
+    Role.FMRI: event_pb2.SERIES_ROLE_FMRI,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyReader:
+    """Handler of `StudyReceived`.
+
+    Parameters
+    ----------
+    deidentification_key : keys the replacement UIDs and date offsets; the same for all studies of a site
+    """
+
+    objects: Objects
+    vault: Vault
+    deidentification_key: bytes
+
+    def __call__(self, event: Event, context: StageContext) -> Effects:
+        received = wire.decode(event, event_pb2.StudyReceived)
+        paths = _received_files(context.engine, event.subject)
+        study = read_study(paths, lambda message, fraction: context.progress(message, 0.3 * fraction))
+        chosen = require_protocol(study)
+        identity = _identity(chosen)
+        with tempfile.TemporaryDirectory(prefix="vbt-deidentified-") as directory:
+            archive = self._deidentified(chosen, Path(directory), context)
+            clean = require_protocol(read_study([directory]))
+            artifacts, repetition_time = self._volumes(clean, context)
+        message = event_pb2.StudyIngested(
+            case_id=event.subject,
+            revision=event.revision,
+            protocol=received.protocol,
+            consent_basis=context.consent.basis,
+            series=list(_inventory(study, chosen)),
+            repetition_time_s=repetition_time,
+            deidentified_instances=archive,
+            **artifacts,
+        )
+        used = sum(len(series.instances) for series in _series(chosen))
+        return wire.gives(
+            context,
+            message,
+            topic=events.STUDY_INGESTED,
+            action="study.ingested",
+            summary=f"{len(paths)} images in {len(study.series)} series; {', '.join(artifacts)} read from {used}",
+            outputs=[archive, *artifacts.values()],
+            figures={"inventory": [_facts(entry) for entry in study.inventory()], "instances": len(paths)},
+            apply=[lambda connection: self.vault.seal(connection, event.subject, identity.to_dict())],
+        )
+
+    def _deidentified(self, chosen: ProtocolSet, directory: Path, context: StageContext) -> event_pb2.Artifact:
+        """Write the clean instances to ``directory`` and keep them as one archive; nothing later reads the originals."""
+        instances = [instance for series in _series(chosen) for instance in series.instances]
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for number, instance in enumerate(instances):
+                context.progress("removing identities", 0.3 + 0.5 * number / len(instances))
+                dataset = deidentify(dcmread(instance.path), self.deidentification_key)
+                path = directory / f"{number:06d}.dcm"
+                dataset.save_as(path, enforce_file_format=True)
+                with path.open("rb") as content:
+                    entry = tarfile.TarInfo(path.name)
+                    entry.size = path.stat().st_size
+                    tar.addfile(entry, content)
+        return wire.to_wire(self.objects.put(archive.getvalue(), "application/x-tar", "deidentified.tar"))
+
+    def _volumes(self, clean: ProtocolSet, context: StageContext) -> tuple[dict[str, event_pb2.Artifact], float]:
+        context.progress("reading diffusion volumes", 0.85)
+        diffusion = diffusion_volumes(clean.diffusion)
+        gradients = json.dumps({"bvals": diffusion.bvals.tolist(), "bvecs": diffusion.bvecs.tolist()}).encode()
+        artifacts = {
+            "diffusion": self._put_image(diffusion.image, "diffusion.nii.gz"),
+            "gradients": wire.to_wire(self.objects.put(gradients, "application/json", "gradients.json")),
+            "t1": self._put_image(anatomical_volume(clean.t1), "t1.nii.gz"),
+        }
+        if clean.fmri is None:
+            return artifacts, 0.0
+        context.progress("reading functional volumes", 0.95)
+        functional = functional_volumes(clean.fmri)
+        artifacts["fmri"] = self._put_image(functional.image, "fmri.nii.gz")
+        return artifacts, functional.repetition_time
+
+    def _put_image(self, image: nib.Nifti1Image, name: str) -> event_pb2.Artifact:
+        content = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
+        return wire.to_wire(self.objects.put(content, _NIFTI, name))
+
+
+def _received_files(engine: sa.Engine, case_id: str) -> list[Path]:
+    study_key = sa.select(state.case.c.study_key).where(state.case.c.case_id == case_id).scalar_subquery()
+    rows = sa.select(state.instance.c.path).where(state.instance.c.study_key == study_key)
+    with reading(engine) as connection:
+        return [Path(path) for path in connection.execute(rows.order_by(state.instance.c.path)).scalars()]
+
+
+def _identity(chosen: ProtocolSet) -> PatientIdentity:
+    return patient_identity(dcmread(chosen.t1.instances[0].path, stop_before_pixels=True))
+
+
+def _series(chosen: ProtocolSet) -> Sequence[Series]:
+    return [series for series in (chosen.diffusion, chosen.t1, chosen.fmri) if series is not None]
+
+
+def _inventory(study: Study, chosen: ProtocolSet) -> Iterator[event_pb2.Series]:
+    used = {series.number for series in _series(chosen)}
+    for entry in study.inventory():
+        yield event_pb2.Series(
+            role=next((_ROLES[role] for role in _ROLES if role.value == entry.role), event_pb2.SERIES_ROLE_OTHER),
+            instance_count=entry.instances,
+            used=entry.series in used,
+            reason="" if entry.series in used else entry.reason,
+        )
+
+
+def _facts(entry: InventoryEntry) -> dict[str, object]:
+    return {
+        "series": entry.series,
+        "role": entry.role,
+        "instances": entry.instances,
+        "volumes": entry.volumes,
+        "reason": entry.reason,
+    }

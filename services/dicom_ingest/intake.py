@@ -1,0 +1,264 @@
+"""Received images become cases: rows while they come, a case when their study has been quiet, a revision when more come."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from vbt.api.event.v1 import event_pb2
+from vbt.errors import Rejected
+from vbt.platform import audit, cases, events, stages, state, wire
+from vbt.platform.audit import AuditEntry, Digest, entry_id
+from vbt.platform.cases import Case, Status
+from vbt.platform.events import Event, event_id
+from vbt.platform.outbox import publish
+from vbt.platform.software import Software
+from vbt.platform.state import insert_new, reading
+from vbt.platform.tracing import span, traceparent
+
+from dicom_ingest.receiver import NotRecorded, QuarantinedObject, ReceivedInstance
+
+_log = logging.getLogger("vbt.dicom_ingest")
+
+STAGE = "receive"
+_BEAT = 0.5
+
+_QUARANTINE = {
+    "malformed": "an object is a complete DICOM data set that names its study, series and instance",
+    "sop-instance-mismatch": "an object is the instance that its sender announced",
+    "conflicting-duplicate": "an instance that was received before is sent again with the same bytes",
+}
+
+
+@dataclass(frozen=True)
+class _Quiet:
+    """A study that has images no case knows of, and got none for the quiet time."""
+
+    study_key: str
+    instances: int
+    first: float
+    last: float
+
+
+class Intake:
+    """Keeps the rows of what the receiver stored, and a thread that closes quiet studies.
+
+    Parameters
+    ----------
+    protocol : which twin is built from a study
+    quiet_seconds : a study is complete when no image of it came for so long
+    """
+
+    def __init__(self, engine: sa.Engine, software: Software, *, protocol: str, quiet_seconds: float) -> None:
+        self._engine = engine
+        self._software = software
+        self._protocol = protocol
+        self._quiet_seconds = quiet_seconds
+        self._open = _studies(engine)
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dicom-intake", daemon=True)
+
+    def stored(self, instance: ReceivedInstance) -> None:
+        """Commit the row of an instance; idempotent.
+
+        Raises
+        ------
+        NotRecorded : the database is away; the sender is told to come back
+        """
+        row = {
+            "sop_key": instance.sop_key,
+            "study_key": instance.study_key,
+            "series_key": instance.series_key,
+            "sha256": instance.sha256,
+            "path": str(instance.path),
+            "received_at": time.time(),
+            "association": instance.association,
+        }
+        try:
+            with self._engine.begin() as connection:
+                insert_new(connection, state.instance, row)
+        except sa.exc.OperationalError as error:
+            raise NotRecorded from error
+        with self._lock:
+            self._open.add(instance.study_key)
+
+    def quarantined(self, thing: QuarantinedObject) -> None:
+        """Say why an object is kept aside: as a stopped case, one per association, with an entry on the trail."""
+        key = f"association:{thing.association}"
+        with self._engine.begin() as connection:
+            case = cases.case_of_study(connection, key) or cases.create_case(
+                connection, study_key=key, protocol="quarantine", status=Status.STOPPED
+            )
+            known = [other for stage in case.stages for other in stage.detail.get("objects", ())]
+            error = _refusal(thing.reason, len(known) + 1)
+            detail = {
+                "code": error.code,
+                "rule": error.rule,
+                "got": error.got,
+                "action": error.action,
+                "objects": [*known, {"code": thing.reason, "sha256": thing.sha256, "bytes": thing.size}],
+            }
+            stages.finish(
+                connection, case.case_id, case.revision, STAGE, Status.STOPPED, detail=detail, message=str(error)
+            )
+            audit.record(
+                connection,
+                self._entry(case, "object.quarantined", thing.sha256, outcome="refused", detail={"code": thing.reason}),
+            )
+            if not known:
+                cause = Event(id=key, source=STAGE, type=STAGE, subject=case.case_id, revision=case.revision, value=b"")
+                topic, stop = wire.stopped(cause, error, STAGE)
+                publish(connection, stop, topic)
+
+    def start(self) -> None:
+        """Begin to close quiet studies."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether quiet studies are being closed."""
+        return self._thread.is_alive()
+
+    def drain(self) -> None:
+        """Close no further study."""
+        self._stopping.set()
+
+    def stop(self, grace: float) -> bool:
+        """Stop closing studies; what is open is closed after the next start."""
+        self.drain()
+        if self.alive:
+            self._thread.join(grace)
+        return not self.alive
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_BEAT):
+            try:
+                self.close_quiet_studies()
+            except sa.exc.OperationalError as error:
+                _log.warning("study.waiting", extra={"vbt.error": type(error).__name__})
+
+    def close_quiet_studies(self) -> None:
+        """Turn every study that is complete by now into a case, or into the next revision of its case."""
+        with self._lock:
+            candidates = sorted(self._open)
+        for study_key in candidates:
+            with reading(self._engine) as connection:
+                quiet = _quiet(connection, study_key)
+            if time.time() - quiet.last < self._quiet_seconds:
+                continue
+            with self._lock:
+                self._open.discard(study_key)
+            with span("receive study"), self._engine.begin() as connection:
+                self._close(connection, quiet)
+
+    def _close(self, connection: sa.Connection, quiet: _Quiet) -> None:
+        known = cases.case_of_study(connection, quiet.study_key)
+        if known is not None and _closed_with(known) == quiet.instances:
+            return
+        if known is None:
+            case = cases.create_case(connection, study_key=quiet.study_key, protocol=self._protocol)
+        else:
+            cases.new_revision(connection, known.case_id)
+            case = cases.read_case(connection, known.case_id)
+        detail = {
+            "instances": quiet.instances,
+            "summary": f"{quiet.instances} images, no more for {self._quiet_seconds:g} s",
+        }
+        stages.begin(connection, case.case_id, case.revision, STAGE)
+        stages.finish(
+            connection,
+            case.case_id,
+            case.revision,
+            STAGE,
+            Status.DONE,
+            seconds=quiet.last - quiet.first,
+            detail=detail,
+        )
+        audit.record(connection, self._received(connection, case, quiet))
+        publish(connection, self._event(case, quiet))
+
+    def _received(self, connection: sa.Connection, case: Case, quiet: _Quiet) -> AuditEntry:
+        here = sa.select(state.instance.c.sha256, state.instance.c.association).where(
+            state.instance.c.study_key == quiet.study_key
+        )
+        rows = connection.execute(here.order_by(state.instance.c.sha256)).all()
+        digests = [row.sha256 for row in rows]
+        return self._entry(
+            case,
+            "study.received",
+            str(case.revision),
+            # One digest stands for all: SHA-256 over the sorted hexadecimal digests of the files, a line each.
+            outputs=(Digest(name="instances", sha256=hashlib.sha256("\n".join(digests).encode()).hexdigest()),),
+            detail={"instances": quiet.instances, "associations": sorted({row.association for row in rows})},
+        )
+
+    def _entry(
+        self,
+        case: Case,
+        action: str,
+        act: str,
+        *,
+        outcome: audit.Outcome = "success",
+        outputs: tuple[Digest, ...] = (),
+        detail: dict[str, object] | None = None,
+    ) -> AuditEntry:
+        return AuditEntry(
+            event_id=entry_id(self._software.name, case.case_id, action, act),
+            case_id=case.case_id,
+            revision=case.revision,
+            action=action,
+            outcome=outcome,
+            actor=self._software.name,
+            software=self._software,
+            outputs=outputs,
+            detail=detail or {},
+        )
+
+    def _event(self, case: Case, quiet: _Quiet) -> Event:
+        message = event_pb2.StudyReceived(
+            case_id=case.case_id, revision=case.revision, protocol=case.protocol, instance_count=quiet.instances
+        )
+        return Event(
+            id=event_id(STAGE, case.case_id, case.revision, str(quiet.instances), self._software.digest),
+            source=STAGE,
+            type=events.STUDY_RECEIVED,
+            subject=case.case_id,
+            revision=case.revision,
+            traceparent=traceparent(),
+            value=message.SerializeToString(deterministic=True),
+        )
+
+
+def _studies(engine: sa.Engine) -> set[str]:
+    """Studies with images that no case knows of: those of all studies at the start, which closing sorts out."""
+    with reading(engine) as connection:
+        return set(connection.execute(sa.select(state.instance.c.study_key).distinct()).scalars())
+
+
+def _quiet(connection: sa.Connection, study_key: str) -> _Quiet:
+    received_at = state.instance.c.received_at
+    row = connection.execute(
+        sa.select(sa.func.count(), sa.func.min(received_at), sa.func.max(received_at)).where(
+            state.instance.c.study_key == study_key
+        )
+    ).one()
+    return _Quiet(study_key, *row)
+
+
+def _closed_with(case: Case) -> int:
+    """How many images the newest revision of a case was closed with."""
+    return next((int(stage.detail.get("instances", 0)) for stage in case.stages if stage.stage == STAGE), 0)
+
+
+def _refusal(code: str, aside: int) -> Rejected:
+    return Rejected(
+        code,
+        rule=_QUARANTINE[code],
+        got=f"{aside} object(s) of one association that are not",
+        action="have the sender check its copy and send the study again; what came is kept in quarantine",
+    )

@@ -1,0 +1,196 @@
+"""Findings, or the reason why there are none, become a report: PDF, pictures, FHIR to the EHR, DICOM to the PACS."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from vbt.api.event.v1 import event_pb2
+from vbt.clinical.findings import TwinFindings
+from vbt.dicom import PatientIdentity
+from vbt.errors import Rejected, TwinError, Unsound
+from vbt.fhir import CaseContext, Json, Receipt, Site, Software, Source, from_json, report_bundle, stopped_bundle
+from vbt.platform import events, state, wire
+from vbt.platform.cases import Status, read_case, set_status
+from vbt.platform.events import Event
+from vbt.platform.identity import Vault
+from vbt.platform.objects import Objects
+from vbt.platform.stage_context import Effects, StageContext
+from vbt.platform.state import reading
+from vbt.platform.tracing import traceparent
+
+from report_writer.delivery import Delivery, Tier, deliver
+from report_writer.fhir_endpoint import FhirEndpoint
+from report_writer.figures import figures_of
+from report_writer.pdf import report_pdf, stopped_pdf
+
+_TIERS = {
+    Tier.TRANSACTION: event_pb2.WRITE_TIER_TRANSACTION,
+    Tier.INDIVIDUAL: event_pb2.WRITE_TIER_INDIVIDUAL,
+    Tier.DOCUMENT: event_pb2.WRITE_TIER_DOCUMENT,
+    Tier.FILE: event_pb2.WRITE_TIER_FILE,
+}
+_NOBODY = PatientIdentity.from_dict({})
+
+SendToPacs = Callable[[bytes, CaseContext, PatientIdentity], int]
+OpenEndpoint = Callable[[dict[str, str]], FhirEndpoint | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportWriter:
+    """Handler of `ScenariosSimulated` and of `CaseStopped`.
+
+    Parameters
+    ----------
+    open_endpoint : the EHR for one delivery, given the headers that join it to the trace; None where none is configured
+    send_to_pacs : sends the PDF as a DICOM object and gives the number of objects the PACS stored
+    """
+
+    objects: Objects
+    vault: Vault
+    site: Site
+    open_endpoint: OpenEndpoint
+    send_to_pacs: SendToPacs
+
+    def __call__(self, event: Event, context: StageContext) -> Effects:
+        if event.type == events.CASE_STOPPED:
+            return self._stopped(event, context)
+        simulated = wire.decode(event, event_pb2.ScenariosSimulated)
+        findings = TwinFindings.from_json(self.objects.get(wire.from_wire(simulated.findings)))
+        inputs = list(_inputs(simulated))
+        identity = self._identity(context)
+        case = self._case(event, context, identity, inputs)
+        context.progress("drawing", 0.1)
+        figures = figures_of(simulated, findings, self.objects)
+        pictures = {figure.name: figure.png for figure in figures}
+        context.progress("typesetting", 0.5)
+        pdf = report_pdf(
+            findings, case=case, identity=identity, figures=[drawn.figure for drawn in figures if drawn.figure]
+        )
+        context.progress("delivering", 0.7)
+        return self._delivered(context, report_bundle(findings, pdf, case), pdf, case, identity, inputs, pictures)
+
+    def _stopped(self, event: Event, context: StageContext) -> Effects:
+        stop = wire.decode(event, event_pb2.CaseStopped)
+        if not self._has_identity(context) or wire.SINGLE_STEP in event.headers:
+            # Nobody ordered it, or nobody knows for whom: the reason stands in the case and on the trail.
+            return Effects(detail={"summary": f"no report: {stop.code} before the patient was known"})
+        identity = self._identity(context)
+        case = self._case(event, context, identity, [])
+        kind = Unsound if stop.kind == event_pb2.STOP_KIND_UNSOUND else Rejected
+        error: TwinError = kind(stop.code, rule=stop.rule, got=stop.got, action=stop.action)
+        pdf = stopped_pdf(error, case=case, identity=identity)
+        return self._delivered(context, stopped_bundle(error, pdf, case), pdf, case, identity, [], {})
+
+    def _delivered(
+        self,
+        context: StageContext,
+        bundle: Json,
+        pdf: bytes,
+        case: CaseContext,
+        identity: PatientIdentity,
+        inputs: Sequence[event_pb2.Artifact],
+        pictures: dict[str, bytes],
+    ) -> Effects:
+        delivery = self._deliver(bundle, context)
+        stored = 0 if identity is _NOBODY else self.send_to_pacs(pdf, case, identity)
+        message = event_pb2.ReportDelivered(
+            case_id=context.event.subject,
+            revision=context.event.revision,
+            bundle=wire.to_wire(self.objects.put(delivery.sent, "application/fhir+json", "bundle.json")),
+            pdf=wire.to_wire(self.objects.put(pdf, "application/pdf", "report.pdf")),
+            write_tier=_TIERS[delivery.tier],
+            fhir_references=delivery.references,
+            dicom_objects_stored=stored,
+            pictures=[
+                wire.to_wire(self.objects.put(content, "image/png", name)) for name, content in sorted(pictures.items())
+            ],
+        )
+        return wire.gives(
+            context,
+            message,
+            topic=events.REPORT_DELIVERED,
+            action="report.delivered",
+            summary=_summary(delivery, stored),
+            inputs=inputs,
+            outputs=[message.bundle, message.pdf, *message.pictures],
+            figures={
+                "tier": delivery.tier.value,
+                "fhir_references": list(delivery.references),
+                "dicom_objects": stored,
+            },
+            apply=[_end(context.event)],
+        )
+
+    def _deliver(self, bundle: Json, context: StageContext) -> Delivery:
+        endpoint = self.open_endpoint({"traceparent": traceparent(), "X-Request-Id": context.event.id})
+        if endpoint is None or wire.SINGLE_STEP in context.event.headers:
+            return deliver(bundle, None)
+        with endpoint:
+            return deliver(bundle, endpoint)
+
+    def _has_identity(self, context: StageContext) -> bool:
+        sealed = sa.select(state.identity.c.case_id).where(state.identity.c.case_id == context.event.subject)
+        with reading(context.engine) as connection:
+            return connection.execute(sealed).first() is not None
+
+    def _identity(self, context: StageContext) -> PatientIdentity:
+        """Who the patient is; nobody for a report that was asked for as a step on its own."""
+        if wire.SINGLE_STEP in context.event.headers:
+            return _NOBODY
+        with context.engine.begin() as connection:
+            entry = context.audit("identity.opened", detail={"for": "report"})
+            return PatientIdentity.from_dict(self.vault.open(connection, context.event.subject, entry))
+
+    def _case(
+        self, event: Event, context: StageContext, identity: PatientIdentity, inputs: Sequence[event_pb2.Artifact]
+    ) -> CaseContext:
+        software = context.software
+        return CaseContext(
+            case_id=event.subject,
+            revision=event.revision,
+            identity=identity,
+            software=Software(name="Virtual Brain Twin", version=software.version, digest=software.digest),
+            # The event's time, not now: a report that is written again after a crash is the same report.
+            issued=datetime.fromisoformat(event.time),
+            sources=[Source(artifact.name, artifact.sha256) for artifact in inputs],
+            receipts=list(_receipts(context)),
+            site=self.site,
+        )
+
+
+def _inputs(simulated: event_pb2.ScenariosSimulated) -> Iterator[event_pb2.Artifact]:
+    yield from (simulated.connectome, simulated.posterior)
+    if simulated.HasField("scenarios"):
+        yield simulated.scenarios
+    yield simulated.findings
+    yield from simulated.manifests
+
+
+def _receipts(context: StageContext) -> Iterator[Receipt]:
+    """The case's entries in the ledger so far, each with its leaf."""
+    leaf = state.audit_leaf
+    with reading(context.engine) as connection:
+        begun = read_case(connection, context.event.subject).created_at
+        rows = connection.execute(sa.select(leaf).where(leaf.c.at >= begun - 1.0).order_by(leaf.c.seq)).all()
+    for row in rows:
+        if json.loads(row.entry)["case_id"] == context.event.subject:
+            yield Receipt(event_id=row.event_id, leaf_hash=bytes(row.leaf_hash).hex(), sequence=row.seq)
+
+
+def _end(event: Event) -> Callable[[sa.Connection], None]:
+    def end(connection: sa.Connection) -> None:
+        if event.type != events.CASE_STOPPED:
+            set_status(connection, event.subject, Status.DONE)
+
+    return end
+
+
+def _summary(delivery: Delivery, stored: int) -> str:
+    where = "kept here, no EHR is configured" if delivery.tier is Tier.FILE else f"in the EHR ({delivery.tier.value})"
+    resources = len(from_json(delivery.sent)["entry"])
+    pacs = f"; {stored} DICOM object in the PACS" if stored else ""
+    return f"{resources} FHIR resources and PDF, {where}{pacs}"

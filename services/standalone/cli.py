@@ -1,0 +1,327 @@
+"""`vbt`: the whole suite from a terminal."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from vbt.errors import TwinError
+
+from standalone import show
+
+DEFAULT_DATA = Path("vbt-data")
+
+app = typer.Typer(
+    name="vbt",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Virtual Brain Twin: from a DICOM study to a calibrated whole-brain model, a FHIR report and a verified audit "
+    "trail. Research use only.\n\nStart with `vbt demo`. Exit codes: 0 done; 1 the answer is no (a case stopped, a log "
+    "was tampered with, a replay differs); 2 wrong usage, or it cannot be told.",
+)
+case_app = typer.Typer(no_args_is_help=True, help="Cases: where each study is on its way to a report.")
+report_app = typer.Typer(no_args_is_help=True, help="Reports: what was found, and the files.")
+ledger_app = typer.Typer(no_args_is_help=True, help="The audit ledger: look at it, export it, verify it.")
+letters_app = typer.Typer(no_args_is_help=True, help="Events that could not be settled: list them, send them again.")
+app.add_typer(case_app, name="case")
+app.add_typer(report_app, name="report")
+app.add_typer(ledger_app, name="ledger")
+app.add_typer(letters_app, name="dead-letters")
+
+Data = Annotated[Path, typer.Option("--data", help="The suite's directory, as given to `vbt up`.", envvar="VBT_DATA")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+CaseId = Annotated[str, typer.Argument(help="The case, as `vbt case list` shows it; the first characters are enough.")]
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; what `vbt` calls."""
+    try:
+        app()
+    except TwinError as error:
+        errors.print(f"{error.code}: {error}", style="red", markup=False)
+        sys.exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="The folder to write.")] = Path("vbt-demo"),
+    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same numbers.")] = 0,
+    small: Annotated[
+        bool, typer.Option("--small", help="A coarse patient, for a quick look at the way of a case.")
+    ] = False,
+    json_: Json = False,
+) -> None:
+    """Make a synthetic patient, send it over DICOM, and follow it to the report and the verified ledger."""
+    from standalone.demo import run_demo
+
+    sys.exit(run_demo(out, seed=seed, small=small, as_json=json_, console=console))
+
+
+@app.command()
+def up(
+    data: Data = DEFAULT_DATA,
+    host: Annotated[str, typer.Option(help="Address of the DICOM port; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="DICOM port.")] = 11112,
+    quiet: Annotated[float, typer.Option(help="A study is complete when nothing came for so many seconds.")] = 30.0,
+) -> None:
+    """Start all services in one process and wait for your PACS; end with Ctrl-C."""
+    from standalone.up import run_up
+
+    run_up(data, host=host, port=port, quiet_seconds=quiet, console=console)
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.", exists=True)],
+    to: Annotated[str, typer.Option(help="HOST:PORT of the storage node.")] = "127.0.0.1:11112",
+    called: Annotated[str, typer.Option(help="Called AE title.")] = "VBT",
+    calling: Annotated[str, typer.Option(help="Calling AE title.")] = "VBT_SEND",
+    json_: Json = False,
+) -> None:
+    """Send DICOM files over a C-STORE association, as a PACS does."""
+    from standalone.sending import send_with_bar
+
+    host, _, port = to.rpartition(":")
+    if not host or not port.isdecimal():
+        raise typer.BadParameter("give HOST:PORT, for example 127.0.0.1:11112", param_hint="--to")
+    sent = send_with_bar(paths, host, int(port), called=called, calling=calling, console=errors)
+    if json_:
+        console.print_json(data=asdict(sent))
+    else:
+        console.print(f"{sent.stored} stored, {sent.failed} refused by the receiver, {sent.unreadable} not DICOM")
+    sys.exit(0 if sent.stored and not sent.failed and not sent.unreadable else 1)
+
+
+@case_app.command("list")
+def case_list(data: Data = DEFAULT_DATA, limit: int = 50, json_: Json = False) -> None:
+    """The newest cases first."""
+    from vbt.platform import cases
+
+    with _state(data) as connection:
+        found = cases.list_cases(connection, limit=limit)
+    if json_:
+        console.print_json(data=[show.case_json(case) for case in found])
+    elif found:
+        console.print(show.case_list(found))
+    else:
+        console.print("no cases yet; send a study with `vbt send`")
+
+
+@case_app.command("show")
+def case_show(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """Every stage of a case: what came out, seconds, memory, or why it stopped."""
+    from vbt.platform import cases
+
+    with _state(data) as connection:
+        found = cases.read_case(connection, _full_id(connection, case))
+    if json_:
+        console.print_json(data=show.case_json(found))
+    else:
+        console.print(show.case_detail(found))
+    sys.exit(1 if found.status in (cases.Status.STOPPED, cases.Status.FAILED) else 0)
+
+
+@case_app.command("watch")
+def case_watch(case: CaseId, data: Data = DEFAULT_DATA) -> None:
+    """Follow a case until it ends."""
+    from vbt.platform.cases import Status
+
+    from standalone.progress import follow
+
+    with _opened(data) as engine:
+        with engine.connect() as connection:
+            case_id = _full_id(connection, case)
+        ended = follow(engine, case_id, console)
+    console.print(show.case_detail(ended))
+    sys.exit(0 if ended.status is Status.DONE else 1)
+
+
+@report_app.command("show")
+def report_show(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """The findings of a case."""
+    from standalone.reports import findings_of, findings_table
+
+    with _state(data) as connection:
+        found = findings_of(connection, _settings(data), _full_id(connection, case))
+    if json_:
+        console.print_json(found.to_json())
+    else:
+        console.print(findings_table(found))
+
+
+@report_app.command("open")
+def report_open(
+    case: CaseId,
+    data: Data = DEFAULT_DATA,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the files here instead of opening the PDF.")] = None,
+) -> None:
+    """Open the PDF, or write bundle, PDF and pictures to a folder."""
+    from standalone.reports import write_report
+
+    with _state(data) as connection:
+        case_id = _full_id(connection, case)
+        folder = out or data / "reports" / case_id
+        written = write_report(connection, _settings(data), case_id, folder)
+    for path in written:
+        console.print(str(path))
+    if out is None:
+        webbrowser.open((folder / "report.pdf").absolute().as_uri())
+
+
+@ledger_app.command("show")
+def ledger_show(
+    case: Annotated[str | None, typer.Option("--case", help="Only this case.")] = None,
+    data: Data = DEFAULT_DATA,
+    limit: Annotated[int, typer.Option(help="How many of the newest entries.")] = 50,
+    json_: Json = False,
+) -> None:
+    """The newest entries of the log: who did what to which case, and its place."""
+    from standalone.ledger import entries, entry_table
+
+    with _opened(data) as engine:
+        case_id = None
+        if case:
+            with engine.connect() as connection:
+                case_id = _full_id(connection, case)
+        found = entries(engine, case_id)[-limit:]
+    if json_:
+        console.print_json(data=found)
+    else:
+        console.print(entry_table(found))
+
+
+@ledger_app.command("export")
+def ledger_export(
+    out: Annotated[Path, typer.Argument(help="The zip file to write.")] = Path("ledger.zip"),
+    case: Annotated[
+        str | None, typer.Option("--case", help="Only the entries of this case, with their proofs.")
+    ] = None,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Write everything a third party needs to verify the log offline with `vbt-verify`."""
+    from standalone.ledger import export
+
+    case_id = None
+    if case:
+        with _state(data) as connection:
+            case_id = _full_id(connection, case)
+    export(_settings(data), out, case_id)
+    console.print(f"{out} written; check it with: vbt-verify {out}")
+
+
+@ledger_app.command("verify")
+def ledger_verify(data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """Export the log and verify it against the witness's own note; exit code as `vbt-verify`."""
+    from standalone.ledger import verify
+
+    sys.exit(verify(_settings(data), as_json=json_))
+
+
+@letters_app.command("list")
+def letters_list(data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """Events that could not be settled, with the cause."""
+    from vbt.platform.dead_letters import dead_letters
+
+    with _state(data) as connection:
+        found = dead_letters(connection)
+    if json_:
+        console.print_json(data=[asdict(letter) for letter in found])
+        return
+    for letter in found:
+        console.print(
+            f"{letter.id}  {letter.group}  case {letter.case_id}  {letter.code}  after {letter.attempts} attempts"
+        )
+        console.print(f"   {letter.cause}", style="dim", markup=False)
+    if not found:
+        console.print("no dead letters")
+
+
+@letters_app.command("replay")
+def letters_replay(
+    number: Annotated[int | None, typer.Argument(help="Its number in `vbt dead-letters list`.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    data: Data = DEFAULT_DATA,
+) -> None:
+    """Send dead letters again, after their cause was mended."""
+    from vbt.platform.dead_letters import dead_letters, replay
+    from vbt.platform.software import this_software
+
+    if (number is None) != all_:
+        raise typer.BadParameter("give one number, or --all")
+    with _opened(data) as engine, engine.begin() as connection:
+        numbers = [letter.id for letter in dead_letters(connection)] if all_ else [number or 0]
+        for one in numbers:
+            replay(connection, one, actor="vbt dead-letters", software=this_software("standalone"))
+    console.print(f"{len(numbers)} sent again")
+
+
+@app.command()
+def replay(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """Run the numeric steps of a case again: bit-identical, statistically equal, different, or cannot, and why."""
+    from standalone.replay import answer_table, replay_case
+
+    with _opened(data) as engine:
+        with engine.connect() as connection:
+            case_id = _full_id(connection, case)
+        answers = replay_case(engine, _settings(data), case_id, errors)
+    if json_:
+        console.print_json(data=[asdict(answer) for answer in answers])
+    else:
+        console.print(answer_table(answers))
+    sys.exit(max((answer.exit_code for answer in answers), default=2))
+
+
+def _settings(data: Path) -> Any:
+    from standalone.suite import suite_settings
+
+    return suite_settings(data)
+
+
+@contextmanager
+def _opened(data: Path) -> Iterator[Any]:
+    from vbt.platform.state import open_state
+
+    settings = _settings(data)
+    if settings.state_url.startswith("sqlite") and not Path(settings.state_url.removeprefix("sqlite:///")).exists():
+        errors.print(f"no suite has run in {data}; start one with `vbt up --data {data}`", markup=False)
+        sys.exit(2)
+    engine = open_state(settings.state_url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _state(data: Path) -> Iterator[Any]:
+    from vbt.platform.state import reading
+
+    with _opened(data) as engine, reading(engine) as connection:
+        yield connection
+
+
+def _full_id(connection: Any, prefix: str) -> str:
+    """The case whose id begins so."""
+    from vbt.platform import cases
+
+    found = [case.case_id for case in cases.list_cases(connection, limit=10_000) if case.case_id.startswith(prefix)]
+    if len(found) == 1:
+        return found[0]
+    errors.print(
+        f"{len(found)} cases begin with that; `vbt case list` shows all"
+        if found
+        else "no such case; see `vbt case list`"
+    )
+    sys.exit(2)

@@ -1,0 +1,256 @@
+"""`vbt replay`: the numeric steps of a case once more, from the same inputs, and how the two results compare."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import sqlalchemy as sa
+from brain_simulator.handlers import ScenarioSimulator
+from connectome_builder.handlers import ConnectomeBuilder
+from google.protobuf.message import Message
+from opentelemetry.trace import INVALID_SPAN
+from rich.console import Console
+from rich.table import Table
+from twin_inference.handlers import TwinCalibrator
+from vbt.api.event.v1.event_pb2 import Artifact, ConnectomeBuilt, ScenariosSimulated, StudyIngested, TwinCalibrated
+from vbt.clinical.findings import TwinFindings
+from vbt.connectome import BuildSettings, Connectome
+from vbt.errors import TwinError
+from vbt.inference import Calibration
+from vbt.platform import cases, wire
+from vbt.platform.audit import ConsentDecision
+from vbt.platform.cases import Case
+from vbt.platform.events import Event
+from vbt.platform.objects import Objects
+from vbt.platform.runtime import open_objects
+from vbt.platform.software import this_software
+from vbt.platform.stage_context import Handler, StageContext
+from vbt.platform.state import reading
+from vbt.simulation import ReplayManifest
+
+from standalone.progress import stage_bars
+from standalone.show import TITLES
+from standalone.suite import SuiteSettings
+
+Verdict = Literal["bit-identical", "statistically equal", "different", "cannot"]
+
+_EXIT: dict[Verdict, int] = {"bit-identical": 0, "statistically equal": 0, "different": 1, "cannot": 2}
+_LEAST_CORRELATION = 0.99
+_MONTE_CARLO_ERRORS = 4.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How one step's replay compares with what was reported, and why."""
+
+    stage: str
+    verdict: Verdict
+    why: str
+
+    @property
+    def exit_code(self) -> int:
+        return _EXIT[self.verdict]
+
+
+@dataclass(frozen=True)
+class _Step:
+    stage: str
+    source: str
+    takes: type[Message]
+    gives: type[Message]
+    handler: Callable[[Objects, dict[str, Any]], Handler]
+    compare: Callable[[Any, Any, Objects, Objects], str]
+
+
+def replay_case(engine: sa.Engine, settings: SuiteSettings, case_id: str, console: Console) -> list[Answer]:
+    """Run every numeric step of a case again, each from its own recorded input."""
+    with reading(engine) as connection:
+        case = cases.read_case(connection, case_id)
+    objects = open_objects(settings)
+    answers = []
+    with stage_bars(console) as bars:
+        for step in _STEPS:
+            task = bars.add_task(TITLES[step.stage], total=1.0, says="")
+
+            def show(message: str, fraction: float, task: Any = task) -> None:
+                bars.update(task, completed=fraction, says=message)
+
+            answer = _replay(engine, case, step, objects, show)
+            bars.update(task, completed=1.0, says=answer.verdict)
+            bars.stop_task(task)
+            answers.append(answer)
+    return answers
+
+
+def answer_table(answers: list[Answer]) -> Table:
+    """One line per step."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("step", "replay", "why"):
+        table.add_column(heading)
+    for answer in answers:
+        table.add_row(TITLES[answer.stage], answer.verdict, answer.why)
+    return table
+
+
+def _replay(engine: sa.Engine, case: Case, step: _Step, objects: Objects, show: Callable[[str, float], None]) -> Answer:
+    given = wire.result(case, step.source, step.takes)
+    recorded = wire.result(case, step.stage, step.gives)
+    if given is None or recorded is None:
+        return Answer(step.stage, "cannot", "the case has no result of this step")
+    figures = next(stage.detail for stage in case.stages if stage.stage == step.stage)
+    with tempfile.TemporaryDirectory(prefix="vbt-replay-") as directory:
+        scratch = Objects(Path(directory).as_uri())
+        try:
+            for artifact in _artifacts(given):
+                scratch.put(objects.get(wire.from_wire(artifact)), artifact.media_type, artifact.name)
+            again = _run(engine, case, step, scratch, given, figures, show)
+        except TwinError as error:
+            return Answer(step.stage, "cannot", str(error))
+        return _answer(step, recorded, again, objects, scratch)
+
+
+def _run(
+    engine: sa.Engine,
+    case: Case,
+    step: _Step,
+    scratch: Objects,
+    given: Message,
+    figures: dict[str, Any],
+    show: Callable[[str, float], None],
+) -> Message:
+    event = Event(
+        id="replay",
+        source="vbt replay",
+        type="replay",
+        subject=case.case_id,
+        revision=case.revision,
+        value=given.SerializeToString(deterministic=True),
+    )
+    context = _Replay(
+        engine=engine,
+        event=event,
+        group=step.stage,
+        stage=step.stage,
+        software=this_software(step.stage),
+        consent=ConsentDecision(decision="permit", basis="replay"),
+        span=INVALID_SPAN,
+        given_up=lambda: False,
+        show=show,
+    )
+    effects = step.handler(scratch, figures)(event, context)
+    return wire.message_of(effects.detail, step.gives)
+
+
+@dataclass(kw_only=True)
+class _Replay(StageContext):
+    """A context that shows progress here and writes nothing."""
+
+    show: Callable[[str, float], None]
+
+    def progress(self, message: str, fraction: float) -> None:
+        self.show(message, fraction)
+
+
+def _answer(step: _Step, recorded: Message, again: Message, objects: Objects, scratch: Objects) -> Answer:
+    before = {artifact.name: artifact.sha256 for artifact in _artifacts(recorded)}
+    after = {artifact.name: artifact.sha256 for artifact in _artifacts(again)}
+    differing = sorted(name for name in before | after if before.get(name) != after.get(name))
+    if not differing:
+        return Answer(step.stage, "bit-identical", f"{len(before)} artifacts with the same SHA-256")
+    cause = _environment(recorded, again, objects, scratch)
+    found = step.compare(recorded, again, objects, scratch)
+    verdict: Verdict = "different" if found else "statistically equal"
+    why = f"first difference in {differing[0]}" + (f"; {found}" if found else "") + (f"; {cause}" if cause else "")
+    return Answer(step.stage, verdict, why)
+
+
+def _artifacts(message: Message) -> Iterator[Artifact]:
+    for field, value in message.ListFields():
+        if field.message_type is Artifact.DESCRIPTOR:
+            yield from value if field.is_repeated else [value]
+
+
+def _environment(recorded: Message, again: Message, objects: Objects, scratch: Objects) -> str:
+    """What differs between the machine that reported and this one, as the manifests say."""
+    names = {artifact.name: artifact for artifact in _artifacts(recorded)}
+    differing: set[str] = set()
+    for artifact in _artifacts(again):
+        if artifact.name in ("sampling.json", "scenarios.json") and artifact.name in names:
+            old = ReplayManifest.from_json(objects.get(wire.from_wire(names[artifact.name])))
+            new = ReplayManifest.from_json(scratch.get(wire.from_wire(artifact)))
+            watched = ("xla_flags", "jax_version", "jaxlib_version", "device_kind", "precision", "batch_shape")
+            differing |= {name for name in watched if getattr(old, name) != getattr(new, name)}
+    return f"the runs differ in {', '.join(sorted(differing))}" if differing else ""
+
+
+def _compare_connectomes(recorded: ConnectomeBuilt, again: ConnectomeBuilt, objects: Objects, scratch: Objects) -> str:
+    old = Connectome.from_npz(objects.get(wire.from_wire(recorded.connectome)))
+    new = Connectome.from_npz(scratch.get(wire.from_wire(again.connectome)))
+    edges = np.triu_indices(len(old.weights), k=1)
+    r = float(np.corrcoef(old.weights[edges], new.weights[edges])[0, 1])
+    return "" if r >= _LEAST_CORRELATION else f"the weights correlate with r = {r:.3f}"
+
+
+def _compare_posteriors(recorded: TwinCalibrated, again: TwinCalibrated, objects: Objects, scratch: Objects) -> str:
+    old = Calibration.from_npz(objects.get(wire.from_wire(recorded.posterior)))
+    new = Calibration.from_npz(scratch.get(wire.from_wire(again.posterior)))
+    for name, draws in old.draws.items():
+        ess = min(old.diagnostics[name].ess_bulk, new.diagnostics[name].ess_bulk)
+        error = np.std(draws) * np.sqrt(2.0 / ess)
+        if abs(np.mean(draws) - np.mean(new.draws[name])) > _MONTE_CARLO_ERRORS * error:
+            return f"{name} moved by more than {_MONTE_CARLO_ERRORS:g} Monte-Carlo errors"
+    return ""
+
+
+def _compare_findings(
+    recorded: ScenariosSimulated, again: ScenariosSimulated, objects: Objects, scratch: Objects
+) -> str:
+    old = TwinFindings.from_json(objects.get(wire.from_wire(recorded.findings)))
+    new = TwinFindings.from_json(scratch.get(wire.from_wire(again.findings)))
+    for before, after in zip(old.scenarios, new.scenarios, strict=True):
+        for was, now in zip(before.endpoints, after.endpoints, strict=True):
+            if was.value is None or now.value is None or was.low is None or was.high is None:
+                if was != now:
+                    return f"{was.code} is reported in one run only"
+            elif not was.low <= now.value <= was.high:
+                return f"{was.code} left its interval"
+    return ""
+
+
+_STEPS = (
+    _Step(
+        "connectome_builder",
+        "dicom_ingest",
+        StudyIngested,
+        ConnectomeBuilt,
+        lambda objects, figures: ConnectomeBuilder(
+            objects=objects, build=BuildSettings(), rng_seed=int(figures["rng_seed"])
+        ),
+        _compare_connectomes,
+    ),
+    _Step(
+        "twin_inference",
+        "connectome_builder",
+        ConnectomeBuilt,
+        TwinCalibrated,
+        lambda objects, figures: TwinCalibrator(objects=objects, rng_seed=int(figures["rng_seed"])),
+        _compare_posteriors,
+    ),
+    _Step(
+        "brain_simulator",
+        "twin_inference",
+        TwinCalibrated,
+        ScenariosSimulated,
+        lambda objects, figures: ScenarioSimulator(
+            objects=objects,
+            rng_seed=int(figures["rng_seed"]),
+            duration_seconds=float(figures["duration_seconds"]),
+        ),
+        _compare_findings,
+    ),
+)
