@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from vbt.platform import events
 from vbt.platform.events import TOPICS
 from vbt.platform.retries import retry_topics
 
@@ -39,6 +42,24 @@ def test_compose_keeps_each_topic_as_long_as_the_cluster_does(
         for topic in build("base").of("KafkaTopic").values()
     }
     assert {line.split()[0]: line.split()[2] for line in lines} == kept
+
+
+def topics_read_by(source: Path) -> set[str]:
+    """The topics that a service's __main__ names when it composes its step."""
+    named = [
+        keyword.value
+        for call in ast.walk(ast.parse(source.read_text()))
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg in ("takes", "also_takes")
+    ]
+    names = [name.id for value in named for name in ast.walk(value) if isinstance(name, ast.Name)]
+    return {getattr(events, name) for name in names}
+
+
+def test_each_service_reads_what_the_design_gives_it(reads: dict[str, tuple[str, ...]], root: Path) -> None:
+    for service, topics in reads.items():
+        assert topics_read_by(root / "services" / service / "__main__.py") == set(topics)
 
 
 def test_every_reader_of_a_topic_is_one_of_the_six_services(reads: dict[str, tuple[str, ...]], root: Path) -> None:
