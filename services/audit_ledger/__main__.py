@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from vbt.api.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
-from vbt.ledger import COSIGNATURE_V1
-from vbt.platform.runtime import Runtime
-from vbt.platform.service import Service, run
-
 from audit_ledger.handlers import Recorder
 from audit_ledger.keys import open_signer
 from audit_ledger.sequencer import Sequencer
 from audit_ledger.servicer import AuditServicer
 from audit_ledger.settings import LedgerSettings
 from audit_ledger.witness import Witness
+from vbt.api.audit.v1.audit_pb2_grpc import add_AuditServiceServicer_to_server
+from vbt.ledger import COSIGNATURE_V1
+from vbt.platform.runtime import Runtime
+from vbt.platform.service import Service, run
 
 NAME = "audit_ledger"
 

@@ -10,12 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import sqlalchemy as sa
-from vbt.errors import Rejected
-from vbt.ledger import Note, Tree, VerifierKey, parse_entry
-from vbt.platform.state import audit_checkpoint, audit_leaf, reading
 
 from audit_ledger.log import Leaf, read_leaves
 from audit_ledger.sequencer import Sequencer
+from vbt.errors import Rejected
+from vbt.ledger import Note, Tree, VerifierKey, parse_entry
+from vbt.platform.state import audit_checkpoint, audit_leaf, reading
 
 BUNDLE_FORMAT = "vbt-audit-bundle/1"
 MAX_CHECKPOINTS = 1000

@@ -7,15 +7,15 @@ import threading
 import time
 
 import sqlalchemy as sa
+
+from audit_ledger.log import read_leaves
+from audit_ledger.sequencer import MAX_BATCH, Sequencer
 from vbt.api.event.v1 import event_pb2
 from vbt.errors import NotYet
 from vbt.ledger import parse_entry
 from vbt.platform.events import AUDIT_RECORDED, Event
 from vbt.platform.outbox import publish
 from vbt.platform.state import bus_offset, insert_new
-
-from audit_ledger.log import read_leaves
-from audit_ledger.sequencer import MAX_BATCH, Sequencer
 
 _log = logging.getLogger("vbt.audit_ledger")
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+
 from vbt.errors import NotYet, Rejected, Unsound
 from vbt.ledger import Note, Tree, parse_entry
 from vbt.platform.state import audit_checkpoint, audit_leaf, reading

@@ -17,11 +17,16 @@ from importlib.metadata import version
 from typing import Any
 
 import sqlalchemy as sa
+
+from audit_ledger.log import AuditLog, Receipt, newest_checkpoint
+from audit_ledger.witness import Witness
 from vbt.errors import NotYet, Rejected, Unsound
 from vbt.ledger import (
     Checkpoint,
     Note,
     NoteSigner,
+    Signature,
+    Tree,
     canonical_entry,
     leaf_hash,
     parse_entry,
@@ -29,9 +34,6 @@ from vbt.ledger import (
     timestamp,
 )
 from vbt.platform.state import audit_checkpoint, audit_leaf, audit_outbox, bus_lease, insert_new, reading
-
-from audit_ledger.log import AuditLog, Receipt, newest_checkpoint
-from audit_ledger.witness import Witness
 
 MAX_BATCH = 500
 _LEASE = {"group": "audit-ledger", "topic": "audit_outbox", "partition": 0}
@@ -134,7 +136,7 @@ class Sequencer:
                 # The tree in memory may now be ahead of what was stored.
                 self.log.forget()
                 raise
-        self._ask_witness()
+            self._ask_witness()
         return len(rows)
 
     def _place(self, connection: sa.Connection, waiting: Sequence[_Waiting]) -> list[dict[str, Any]]:
@@ -191,21 +193,25 @@ class Sequencer:
         connection.execute(audit_checkpoint.insert(), {"size": tree.size, "note": str(note), "at": rows[-1]["at"]})
 
     def _ask_witness(self) -> None:
-        with self.log.lock, reading(self.engine) as connection:
-            tree, note = self.log.follow(connection), newest_checkpoint(connection)
-        if note is None or self.witness is None or not self._lacks_cosignature(note):
-            return
-        size, seen = note.checkpoint.size, self.witness.size
+        with self.log.lock:
+            with reading(self.engine) as connection:
+                tree, note = self.log.follow(connection), newest_checkpoint(connection)
+            if note is None or self.witness is None or not self._lacks_cosignature(note):
+                return
+            signature = self._cosignature(self.witness, tree, note)
+            with self.engine.begin() as connection:
+                row = audit_checkpoint.update().where(audit_checkpoint.c.size == note.checkpoint.size)
+                connection.execute(row.values(note=str(note.with_signature(signature))))
+
+    def _cosignature(self, witness: Witness, tree: Tree, note: Note) -> Signature:
+        size, seen = note.checkpoint.size, witness.size
         if seen > size:
             raise _diverged(f"{size} entries where the witness has seen {seen}")
         hashes = [tree.leaf(index) for index in range(seen, size)]
         try:
-            signature = self.witness.cosign(note, hashes, tree.consistency_proof(seen, size))
+            return witness.cosign(note, seen, hashes, tree.consistency_proof(seen, size))
         except Rejected as error:
             raise _diverged(f"a log that the witness refuses ({error.got})") from error
-        with self.engine.begin() as connection:
-            row = audit_checkpoint.update().where(audit_checkpoint.c.size == size)
-            connection.execute(row.values(note=str(note.with_signature(signature))))
 
     def _lacks_cosignature(self, note: Note | None) -> bool:
         return note is not None and self.witness is not None and note.cosigned_at(self.witness.verifier_key) is None

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 
 import grpc
-from vbt.api.audit.v1 import audit_pb2 as api
-from vbt.api.audit.v1 import audit_pb2_grpc
 
 from audit_ledger.bundle import export_bundle
 from audit_ledger.log import AuditLog, Leaf
 from audit_ledger.sequencer import Sequencer
+from vbt.api.audit.v1 import audit_pb2 as api
+from vbt.api.audit.v1 import audit_pb2_grpc
 
 _LIST_DEFAULT = 100
 _LIST_MOST = 1000

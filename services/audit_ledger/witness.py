@@ -8,14 +8,17 @@ example with the data protection officer.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from vbt.errors import Rejected
+from vbt.errors import NotYet, Rejected
 from vbt.ledger import (
     HASH_SIZE,
+    Checkpoint,
     CompactRange,
     Note,
     NoteSigner,
@@ -48,6 +51,7 @@ class Witness:
         clock: Callable[[], float] = time.time,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self._lock_path = directory / "lock"
         self._note_path = directory / NOTE_FILE
         self._mirror_path = directory / MIRROR_FILE
         self._signer = signer
@@ -55,7 +59,8 @@ class Witness:
         self._clock = clock
         self._last: Note | None = None
         self._seen = CompactRange()
-        self._resume()
+        with self._exclusive():
+            self._resume()
 
     @property
     def verifier_key(self) -> VerifierKey:
@@ -65,33 +70,63 @@ class Witness:
     @property
     def size(self) -> int:
         """Number of entries of the last checkpoint it signed."""
-        return self._seen.size
+        with self._exclusive():
+            return self._seen.size
 
     @property
     def note(self) -> Note | None:
         """The last checkpoint it signed: an auditor's anchor."""
-        return self._last
+        with self._exclusive():
+            return self._last
 
-    def cosign(self, note: Note, leaf_hashes: Sequence[bytes], consistency_proof: Sequence[bytes]) -> Signature:
+    def cosign(
+        self, note: Note, old_size: int, leaf_hashes: Sequence[bytes], consistency_proof: Sequence[bytes]
+    ) -> Signature:
         """Sign `note` if it is the log's and extends what was signed before; raises `Rejected` otherwise.
+
+        Raises `NotYet` when `old_size` is no longer the witness's size: ask again from there.
 
         Parameters
         ----------
-        leaf_hashes : those of the entries from `size` on
-        consistency_proof : from `size` to the size of the note (RFC 9162 §2.1.4)
+        leaf_hashes : those of the entries from `old_size` on
+        consistency_proof : from `old_size` to the size of the note (RFC 9162 §2.1.4)
         """
         checkpoint = note.checkpoint
         if checkpoint.origin != self._log_key.name or not note.verify([self._log_key]):
             raise _refused("a checkpoint is signed by its log", "one that is not")
-        old_root = self._seen.root()
-        if not verify_consistency(self.size, checkpoint.size, old_root, checkpoint.root, consistency_proof):
-            raise _refused("a log only grows", f"a tree of {checkpoint.size} that does not extend {self.size} entries")
+        with self._exclusive():
+            if old_size != self._seen.size:
+                raise NotYet(
+                    "witness-moved-on",
+                    rule="a proof starts where the witness is",
+                    got="another size",
+                    action="ask again from the witness's size",
+                )
+            return self._sign(note, leaf_hashes, self._grown(checkpoint, leaf_hashes, consistency_proof))
+
+    def _grown(
+        self, checkpoint: Checkpoint, leaf_hashes: Sequence[bytes], consistency_proof: Sequence[bytes]
+    ) -> CompactRange:
+        """What it has seen once it has seen this checkpoint too; checked by the proof and by the hashes."""
+        size, root = self._seen.size, self._seen.root()
+        if not verify_consistency(size, checkpoint.size, root, checkpoint.root, consistency_proof):
+            raise _refused("a log only grows", f"a tree of {checkpoint.size} that does not extend {size} entries")
         grown = self._seen.copy()
         grown.extend(leaf_hashes)
         whole = all(len(leaf) == HASH_SIZE for leaf in leaf_hashes)
         if not whole or (grown.size, grown.root()) != (checkpoint.size, checkpoint.root):
             raise _refused("leaf hashes give the root of the checkpoint", "hashes that do not")
-        return self._sign(note, leaf_hashes, grown)
+        return grown
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Nobody else uses the directory meanwhile, and what another process signed is known here."""
+        with self._lock_path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            stored = self._note_path.read_text("utf-8") if self._note_path.exists() else None
+            if stored != (str(self._last) if self._last else None):
+                self._resume()
+            yield
 
     def _sign(self, note: Note, leaf_hashes: Sequence[bytes], grown: CompactRange) -> Signature:
         last = self._last.cosigned_at(self.verifier_key) if self._last else None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import grpc
+
+from brain_simulator.handlers import ScenarioSimulator
+from brain_simulator.servicer import ScenarioServicer
+from brain_simulator.settings import SimulatorSettings
 from vbt.api.event.v1.event_pb2 import ScenariosSimulated, TwinCalibrated
 from vbt.api.simulation.v1.simulation_pb2_grpc import add_ScenarioServiceServicer_to_server
 from vbt.platform.events import TWIN_CALIBRATED
 from vbt.platform.runtime import Runtime
 from vbt.platform.service import Service, line_step, run
 from vbt.platform.steps import Steps
-
-from brain_simulator.handlers import ScenarioSimulator
-from brain_simulator.servicer import ScenarioServicer
-from brain_simulator.settings import SimulatorSettings
 
 NAME = "brain_simulator"
 

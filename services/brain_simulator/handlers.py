@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
+
+from vbt.clinical.resting_state import ScenarioRun, findings, run_scenarios
 
 from vbt.api.event.v1 import event_pb2
 from vbt.clinical.findings import Check, TwinFindings
-from vbt.clinical.resting_state import ScenarioRun, findings, run_scenarios
 from vbt.connectome import Connectome
 from vbt.inference import Calibration
 from vbt.platform import events, wire
@@ -38,6 +40,7 @@ class ScenarioSimulator:
             calibration,
             run,
         )
+        found = dataclasses.replace(found, methods=(*twin.methods, *found.methods))
         message = self._message(event, twin, run, found)
         outputs = [message.findings, *([message.scenarios] if run else []), *message.manifests[1:]]
         return wire.gives(

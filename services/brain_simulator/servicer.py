@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
+
 from vbt.api.event.v1.event_pb2 import ScenariosSimulated, TwinCalibrated
 from vbt.api.simulation.v1 import simulation_pb2 as api
 from vbt.api.simulation.v1 import simulation_pb2_grpc

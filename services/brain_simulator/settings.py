@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydantic import Field
+
 from vbt.platform.settings import Section, Settings
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import grpc
+
+from connectome_builder.handlers import ConnectomeBuilder
+from connectome_builder.servicer import ConnectomeServicer
+from connectome_builder.settings import BuilderSettings
 from vbt.api.connectome.v1.connectome_pb2_grpc import add_ConnectomeServiceServicer_to_server
 from vbt.api.event.v1.event_pb2 import ConnectomeBuilt, StudyIngested
 from vbt.connectome import BuildSettings
@@ -10,10 +14,6 @@ from vbt.platform.events import STUDY_INGESTED
 from vbt.platform.runtime import Runtime
 from vbt.platform.service import Service, line_step, run
 from vbt.platform.steps import Steps
-
-from connectome_builder.handlers import ConnectomeBuilder
-from connectome_builder.servicer import ConnectomeServicer
-from connectome_builder.settings import BuilderSettings
 
 NAME = "connectome_builder"
 

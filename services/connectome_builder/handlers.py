@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
+
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import BuildSettings, ConnectomeBuild, RegionalBold, build_connectome, regional_bold
 from vbt.platform import events, wire
@@ -84,9 +85,11 @@ class ConnectomeBuilder:
             parcellation=build.connectome.parcellation,
             bold=wire.to_wire(self.objects.put(bold.to_npz(), _NPZ, "bold.npz")) if bold else None,
             quality=list(_checks(build, bold)),
-            verdict=event_pb2.VERDICT_SOUND,
+            verdict=event_pb2.VERDICT_SOUND if build.verdict == "sound" else event_pb2.VERDICT_UNSOUND,
+            methods=[*build.methods, *(bold.methods if bold else ())],
             pictures=[
-                wire.to_wire(self.objects.put(content, "image/png", name)) for name, content in sorted(pictures.items())
+                wire.to_wire(self.objects.put(content, "image/png", f"{name}.png"))
+                for name, content in sorted(pictures.items())
             ],
         )
 
@@ -101,5 +104,5 @@ def _checks(build: ConnectomeBuild, bold: RegionalBold | None) -> Iterator[event
 def _summary(build: ConnectomeBuild, bold: RegionalBold | None) -> str:
     weights = build.connectome.weights
     edges = int(np.count_nonzero(np.triu(weights)))
-    text = f"{len(weights)} regions, {edges} connections, {int(np.triu(weights).sum())} streamlines"
+    text = f"{len(weights)} regions, {edges} connections, {int(np.triu(build.counts).sum())} streamlines"
     return f"{text}; BOLD of {len(bold.time_series)} volumes" if bold else text

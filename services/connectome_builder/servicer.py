@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
+
 from vbt.api.connectome.v1 import connectome_pb2 as api
 from vbt.api.connectome.v1 import connectome_pb2_grpc
 from vbt.api.event.v1.event_pb2 import ConnectomeBuilt, StudyIngested

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import grpc
+
+from dicom_ingest.handlers import StudyReader
+from dicom_ingest.intake import Intake
+from dicom_ingest.receiver import Receiver, ReceiverSettings
+from dicom_ingest.servicer import DicomServicer
+from dicom_ingest.settings import IngestSettings
 from vbt.api.dicom.v1.dicom_pb2_grpc import add_DicomServiceServicer_to_server
 from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
 from vbt.platform.events import STUDY_RECEIVED
@@ -10,12 +16,6 @@ from vbt.platform.runtime import Runtime
 from vbt.platform.service import Service, line_step, run
 from vbt.platform.software import this_software
 from vbt.platform.steps import Steps
-
-from dicom_ingest.handlers import StudyReader
-from dicom_ingest.intake import Intake
-from dicom_ingest.receiver import Receiver, ReceiverSettings
-from dicom_ingest.servicer import DicomServicer
-from dicom_ingest.settings import IngestSettings
 
 NAME = "dicom_ingest"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import nibabel as nib
 import sqlalchemy as sa
 from pydicom import dcmread
+
 from vbt.api.event.v1 import event_pb2
 from vbt.dicom import (
     InventoryEntry,

@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+
+from dicom_ingest.receiver import NotRecorded, QuarantinedObject, ReceivedInstance
 from vbt.api.event.v1 import event_pb2
 from vbt.errors import Rejected
 from vbt.platform import audit, cases, events, stages, state, wire
@@ -19,8 +21,6 @@ from vbt.platform.outbox import publish
 from vbt.platform.software import Software
 from vbt.platform.state import insert_new, reading
 from vbt.platform.tracing import span, traceparent
-
-from dicom_ingest.receiver import NotRecorded, QuarantinedObject, ReceivedInstance
 
 _log = logging.getLogger("vbt.dicom_ingest")
 

@@ -15,6 +15,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import PresentationContext, build_context
+
 from vbt.errors import NotYet
 
 _CONTEXTS_PER_ASSOCIATION = 128  # PS3.8 §9.3.2.2: odd identifiers 1 to 255

@@ -11,15 +11,15 @@ from typing import Literal
 import grpc
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
+
+from dicom_ingest.intake import Intake
+from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
+from dicom_ingest.spool import Arrival, Conflict, Malformed, Spool
 from vbt.api.dicom.v1 import dicom_pb2 as api
 from vbt.api.dicom.v1 import dicom_pb2_grpc
 from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
 from vbt.errors import NotYet
 from vbt.platform.steps import Steps
-
-from dicom_ingest.intake import Intake
-from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
-from dicom_ingest.spool import Arrival, Conflict, Malformed, Spool
 
 # What pydicom raises where the first piece of a file is no DICOM file head.
 UNPARSABLE = (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError, struct.error)

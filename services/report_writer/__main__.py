@@ -5,6 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import grpc
+
+from report_writer.fhir_endpoint import FhirEndpoint
+from report_writer.handlers import ReportWriter
+from report_writer.pacs import send_report
+from report_writer.servicer import ReportServicer
+from report_writer.settings import FhirSettings, ReportSettings
 from vbt.api.event.v1.event_pb2 import ReportDelivered, ScenariosSimulated
 from vbt.api.report.v1.report_pb2_grpc import add_ReportServiceServicer_to_server
 from vbt.fhir import Site
@@ -12,12 +18,6 @@ from vbt.platform.events import CASE_STOPPED, SCENARIOS_SIMULATED
 from vbt.platform.runtime import Runtime
 from vbt.platform.service import Service, line_step, run
 from vbt.platform.steps import Steps
-
-from report_writer.fhir_endpoint import FhirEndpoint
-from report_writer.handlers import ReportWriter
-from report_writer.pacs import send_report
-from report_writer.servicer import ReportServicer
-from report_writer.settings import FhirSettings, ReportSettings
 
 NAME = "report_writer"
 

@@ -18,9 +18,6 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
-from vbt.errors import Rejected
-from vbt.fhir import Json, to_json, validate
-
 from report_writer.fhir_endpoint import (
     Capabilities,
     Conflict,
@@ -31,6 +28,8 @@ from report_writer.fhir_endpoint import (
     raise_for_status,
     reference_at,
 )
+from vbt.errors import Rejected
+from vbt.fhir import Json, to_json, validate
 
 
 class Tier(StrEnum):

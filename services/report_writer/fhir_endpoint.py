@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+
 from vbt.errors import NotYet, Rejected
 from vbt.fhir import Json, from_json, to_json
 

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+
+from report_writer.delivery import Delivery, Tier, deliver
+from report_writer.fhir_endpoint import FhirEndpoint
+from report_writer.figures import drawings
+from report_writer.pdf import report_pdf, stopped_pdf
 from vbt.api.event.v1 import event_pb2
 from vbt.clinical.findings import TwinFindings
 from vbt.dicom import PatientIdentity
@@ -21,11 +26,6 @@ from vbt.platform.objects import Objects
 from vbt.platform.stage_context import Effects, StageContext
 from vbt.platform.state import reading
 from vbt.platform.tracing import traceparent
-
-from report_writer.delivery import Delivery, Tier, deliver
-from report_writer.fhir_endpoint import FhirEndpoint
-from report_writer.figures import figures_of
-from report_writer.pdf import report_pdf, stopped_pdf
 
 _TIERS = {
     Tier.TRANSACTION: event_pb2.WRITE_TIER_TRANSACTION,
@@ -64,12 +64,11 @@ class ReportWriter:
         identity = self._identity(context)
         case = self._case(event, context, identity, inputs)
         context.progress("drawing", 0.1)
-        figures = figures_of(simulated, findings, self.objects)
-        pictures = {figure.name: figure.png for figure in figures}
+        drawn = list(drawings(simulated, findings, self.objects))
+        pictures = {drawing.name: drawing.png for drawing in drawn}
+        figures = [drawing.figure for drawing in drawn if drawing.figure]
         context.progress("typesetting", 0.5)
-        pdf = report_pdf(
-            findings, case=case, identity=identity, figures=[drawn.figure for drawn in figures if drawn.figure]
-        )
+        pdf = report_pdf(findings, case=case, identity=identity, figures=figures)
         context.progress("delivering", 0.7)
         return self._delivered(context, report_bundle(findings, pdf, case), pdf, case, identity, inputs, pictures)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from pynetdicom import AE
 from pynetdicom.sop_class import EncapsulatedPDFStorage  # type: ignore[attr-defined]
+
+from report_writer.settings import PacsSettings
 from vbt.dicom import PatientIdentity, encapsulated_report
 from vbt.errors import NotYet, Rejected
 from vbt.fhir import CaseContext
-
-from report_writer.settings import PacsSettings
 
 _TITLE = "Virtual Brain Twin report, research use only"
 _SUCCESS, _FAILED_FOR_NOW = 0x0000, 0xA7

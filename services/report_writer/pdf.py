@@ -19,9 +19,6 @@ from reportlab.platypus import (
     Spacer,
     Table,
 )
-from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
-from vbt.errors import TwinError
-from vbt.fhir import CaseContext, PatientIdentityLike, printed, significant
 
 from report_writer.layout import (
     AMBER,
@@ -43,6 +40,9 @@ from report_writer.layout import (
     printable,
     styles,
 )
+from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
+from vbt.errors import TwinError
+from vbt.fhir import CaseContext, PatientIdentityLike, printed, significant
 
 TITLE = "Virtual Brain Twin report"
 NO_RESULT = "The model fit did not pass its own checks. No number of the twin is reported."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
+
 from vbt.api.event.v1.event_pb2 import ReportDelivered, ScenariosSimulated
 from vbt.api.report.v1 import report_pb2 as api
 from vbt.api.report.v1 import report_pb2_grpc

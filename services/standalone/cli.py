@@ -12,9 +12,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from vbt.errors import TwinError
 
 from standalone import show
+from vbt.errors import TwinError
 
 DEFAULT_DATA = Path("vbt-data")
 
@@ -136,9 +136,8 @@ def case_show(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> N
 @case_app.command("watch")
 def case_watch(case: CaseId, data: Data = DEFAULT_DATA) -> None:
     """Follow a case until it ends."""
-    from vbt.platform.cases import Status
-
     from standalone.progress import follow
+    from vbt.platform.cases import Status
 
     with _opened(data) as engine:
         with engine.connect() as connection:

@@ -9,29 +9,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.progress import Progress
+
 import vbt_verify
 from audit_ledger.log import AuditLog
 from dicom_ingest.sender import send_study
-from rich.console import Console
-from rich.progress import Progress
-from vbt.errors import NotYet
-from vbt.platform import cases
-from vbt.platform.cases import Case, Status
-from vbt.platform.logs import start_logging
-from vbt.platform.state import open_state, reading
-from vbt.synthetic import PatientSettings, SyntheticPatient, make_patient, recovery_scores, write_dicom, write_truth
-
 from standalone.ledger import export
 from standalone.progress import follow, stage_bars
 from standalone.reports import findings_of, findings_table, write_report
 from standalone.results import load_calibration, load_connectome
 from standalone.show import STAGES, case_json, stage_table
 from standalone.suite import Suite, SuiteSettings, suite_settings
+from vbt.errors import NotYet
+from vbt.platform import cases
+from vbt.platform.cases import Case, Status
+from vbt.platform.logs import start_logging
+from vbt.platform.state import open_state, reading
+from vbt.synthetic import PatientSettings, SyntheticPatient, Truth, make_patient, recovery_scores, write_dicom, write_truth
 
 _MARK = ".vbt-demo"
 _QUIET_SECONDS = 2.0
 _WAIT_SECONDS = 60.0
 _SMALL_DURATION = 60.0
+# The twin's parameters as the synthetic patient names them, and as the calibration does.
+_INFERRED = {"g": "g", "sc_exponent": "p", "homotopic": "h"}
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,8 @@ def _write(suite: Suite, settings: SuiteSettings, folders: _Folders, case: Case,
         write_report(connection, settings, case.case_id, folders.report)
     calibration = load_calibration(case, suite.runtime.objects)
     connectome = load_connectome(case, suite.runtime.objects)
-    draws = calibration.draws if calibration.verdict == "sound" else None
-    scores = recovery_scores(patient, connectome, draws)
+    draws = {truth: calibration.draws[name] for truth, name in _INFERRED.items()} if calibration.sound else None
+    scores = recovery_scores(Truth.of(patient), connectome, draws)
     (folders.truth / "recovery.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
 
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import grpc
 import sqlalchemy as sa
+from rich.table import Table
+
 import vbt_verify
 from audit_ledger.__main__ import open_sequencer
 from audit_ledger.bundle import export_bundle
 from audit_ledger.log import AuditLog
 from audit_ledger.witness import NOTE_FILE
-from rich.table import Table
+from standalone.suite import Ports, SuiteSettings
 from vbt.api.audit.v1 import audit_pb2, audit_pb2_grpc
 from vbt.errors import NotYet
 from vbt.platform.grpc_channel import open_channel
 from vbt.platform.runtime import open_runtime
-
-from standalone.suite import Ports, SuiteSettings
 
 _EXPORT_SECONDS = 600.0
 _PATIENCE = 10.0

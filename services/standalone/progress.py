@@ -7,11 +7,11 @@ import time
 import sqlalchemy as sa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from standalone.show import STAGES, TITLES, outcome
 from vbt.platform import cases
 from vbt.platform.cases import FINISHED, Case, Status
 from vbt.platform.state import reading
-
-from standalone.show import STAGES, TITLES, outcome
 
 _BEAT = 0.25
 _REPORT = "report_writer"

@@ -10,12 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 import sqlalchemy as sa
-from brain_simulator.handlers import ScenarioSimulator
-from connectome_builder.handlers import ConnectomeBuilder
 from google.protobuf.message import Message
 from opentelemetry.trace import INVALID_SPAN
 from rich.console import Console
 from rich.table import Table
+
+from brain_simulator.handlers import ScenarioSimulator
+from connectome_builder.handlers import ConnectomeBuilder
+from standalone.progress import stage_bars
+from standalone.show import TITLES
+from standalone.suite import SuiteSettings
 from twin_inference.handlers import TwinCalibrator
 from vbt.api.event.v1.event_pb2 import Artifact, ConnectomeBuilt, ScenariosSimulated, StudyIngested, TwinCalibrated
 from vbt.clinical.findings import TwinFindings
@@ -32,10 +36,6 @@ from vbt.platform.software import this_software
 from vbt.platform.stage_context import Handler, StageContext
 from vbt.platform.state import reading
 from vbt.simulation import ReplayManifest
-
-from standalone.progress import stage_bars
-from standalone.show import TITLES
-from standalone.suite import SuiteSettings
 
 Verdict = Literal["bit-identical", "statistically equal", "different", "cannot"]
 
@@ -200,7 +200,7 @@ def _compare_posteriors(recorded: TwinCalibrated, again: TwinCalibrated, objects
     old = Calibration.from_npz(objects.get(wire.from_wire(recorded.posterior)))
     new = Calibration.from_npz(scratch.get(wire.from_wire(again.posterior)))
     for name, draws in old.draws.items():
-        ess = min(old.diagnostics[name].ess_bulk, new.diagnostics[name].ess_bulk)
+        ess = min(old.diagnostics(name).ess_bulk, new.diagnostics(name).ess_bulk)
         error = np.std(draws) * np.sqrt(2.0 / ess)
         if abs(np.mean(draws) - np.mean(new.draws[name])) > _MONTE_CARLO_ERRORS * error:
             return f"{name} moved by more than {_MONTE_CARLO_ERRORS:g} Monte-Carlo errors"

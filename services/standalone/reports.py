@@ -8,14 +8,14 @@ import sqlalchemy as sa
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from standalone.suite import SuiteSettings
 from vbt.api.event.v1.event_pb2 import ReportDelivered, ScenariosSimulated
 from vbt.clinical.findings import Quantity, TwinFindings
 from vbt.errors import NotYet
 from vbt.fhir import printed
 from vbt.platform import cases, wire
 from vbt.platform.runtime import open_objects
-
-from standalone.suite import SuiteSettings
 
 
 def findings_of(connection: sa.Connection, settings: SuiteSettings, case_id: str) -> TwinFindings:

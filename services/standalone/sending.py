@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_ingest.sender import send_study
 from rich.console import Console
 
+from dicom_ingest.sender import send_study
 from standalone.progress import stage_bars
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
 from vbt.platform.cases import Case, Stage, Status
 
 STAGES = (

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from rich.console import Console
+
+from standalone.show import TITLES, outcome
+from standalone.suite import Suite, suite_settings
 from vbt.platform import cases
 from vbt.platform.cases import Status
 from vbt.platform.logs import start_logging
 from vbt.platform.state import reading
-
-from standalone.show import TITLES, outcome
-from standalone.suite import Suite, suite_settings
 
 _NEWS = (Status.RUNNING, Status.DONE, Status.STOPPED, Status.FAILED, Status.RETRYING)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import grpc
+
+from twin_inference.handlers import TwinCalibrator
+from twin_inference.servicer import TwinServicer
+from twin_inference.settings import InferenceSettings
 from vbt.api.event.v1.event_pb2 import ConnectomeBuilt, TwinCalibrated
 from vbt.api.inference.v1.inference_pb2_grpc import add_TwinServiceServicer_to_server
 from vbt.platform.events import CONNECTOME_BUILT
 from vbt.platform.runtime import Runtime
 from vbt.platform.service import Service, line_step, run
 from vbt.platform.steps import Steps
-
-from twin_inference.handlers import TwinCalibrator
-from twin_inference.servicer import TwinServicer
-from twin_inference.settings import InferenceSettings
 
 NAME = "twin_inference"
 

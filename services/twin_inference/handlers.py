@@ -70,6 +70,7 @@ class TwinCalibrator:
             verdict=event_pb2.VERDICT_SOUND if calibration.verdict == "sound" else event_pb2.VERDICT_UNSOUND,
             reasons=calibration.reasons,
             quality=built.quality,
+            methods=built.methods,
             pictures=built.pictures,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
+
 from vbt.api.event.v1.event_pb2 import ConnectomeBuilt, TwinCalibrated
 from vbt.api.inference.v1 import inference_pb2 as api
 from vbt.api.inference.v1 import inference_pb2_grpc

@@ -134,7 +134,7 @@ class Check(_message.Message):
     def __init__(self, code: _Optional[str] = ..., label: _Optional[str] = ..., value: _Optional[float] = ..., limit: _Optional[str] = ..., passed: _Optional[bool] = ...) -> None: ...
 
 class ConnectomeBuilt(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "connectome", "parcellation", "bold", "quality", "verdict", "pictures")
+    __slots__ = ("case_id", "revision", "protocol", "connectome", "parcellation", "bold", "quality", "verdict", "pictures", "methods")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +144,7 @@ class ConnectomeBuilt(_message.Message):
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -153,10 +154,11 @@ class ConnectomeBuilt(_message.Message):
     quality: _containers.RepeatedCompositeFieldContainer[Check]
     verdict: Verdict
     pictures: _containers.RepeatedCompositeFieldContainer[Artifact]
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., parcellation: _Optional[str] = ..., bold: _Optional[_Union[Artifact, _Mapping]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...) -> None: ...
+    methods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., parcellation: _Optional[str] = ..., bold: _Optional[_Union[Artifact, _Mapping]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class TwinCalibrated(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "manifest", "verdict", "reasons", "quality", "pictures")
+    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "manifest", "verdict", "reasons", "quality", "pictures", "methods")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -167,6 +169,7 @@ class TwinCalibrated(_message.Message):
     REASONS_FIELD_NUMBER: _ClassVar[int]
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -177,7 +180,8 @@ class TwinCalibrated(_message.Message):
     reasons: _containers.RepeatedScalarFieldContainer[str]
     quality: _containers.RepeatedCompositeFieldContainer[Check]
     pictures: _containers.RepeatedCompositeFieldContainer[Artifact]
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., manifest: _Optional[_Union[Artifact, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...) -> None: ...
+    methods: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., manifest: _Optional[_Union[Artifact, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ScenariosSimulated(_message.Message):
     __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "scenarios", "findings", "manifests", "pictures")
