@@ -30,9 +30,13 @@ def sequenced_entry(entry: bytes, *, seq: int, at: datetime) -> bytes:
     fields = parse_entry(entry)
     if _GIVEN_BY_SEQUENCER & fields.keys():
         raise _unfit("the sequencer gives seq and sequenced_at", "an entry that brings its own")
-    if canonical_entry(fields) != entry:
+    place = {"seq": seq, "sequenced_at": timestamp(at)}
+    leaf = canonical_entry({**fields, **place})
+    # Without its place the leaf is the entry again, if that was canonical; saves most of a second serialisation.
+    unplaced = leaf.replace(b"," + canonical_entry(place)[1:-1], b"", 1)
+    if unplaced != entry and canonical_entry(fields) != entry:
         raise _unfit("an entry is RFC 8785 canonical JSON", "another form")
-    return canonical_entry({**fields, "seq": seq, "sequenced_at": timestamp(at)})
+    return leaf
 
 
 def parse_entry(entry: bytes) -> dict[str, Any]:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from audit_ledger.bundle import export_bundle
 from audit_ledger.sequencer import Sequencer
 from audit_ledger.witness import Witness
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from vbt.ledger import (
     COSIGNATURE_V1,
     Checkpoint,

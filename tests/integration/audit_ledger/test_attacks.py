@@ -8,6 +8,7 @@ import json
 import random
 
 import pytest
+
 import vbt_verify
 from vbt.ledger import Note, leaf_hash
 

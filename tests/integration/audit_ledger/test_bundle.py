@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 import vbt_verify
 from audit_ledger.bundle import export_bundle, trust_document, write_bundle
 from vbt.errors import Rejected

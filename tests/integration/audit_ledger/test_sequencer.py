@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
+
 from audit_ledger.keys import open_signer
 from audit_ledger.sequencer import Sequencer
 from vbt.errors import NotYet, Rejected, Unsound
-from vbt.ledger import CompactRange, Note, leaf_hash, verify_inclusion
+from vbt.ledger import Checkpoint, CompactRange, Note, Tree, leaf_hash, verify_inclusion
 from vbt.platform.state import audit_checkpoint, audit_leaf, audit_outbox
 
 
@@ -314,7 +316,72 @@ def test_the_witness_signs_only_for_its_log(keys, open_ledger):
     larger = str(note.checkpoint).replace("\n1\n", "\n2\n")
     for forged in (stolen, Note(larger, (keys.log.sign(larger),)), Note("x\n", (keys.log.sign("x\n"),))):
         with pytest.raises(Rejected):
-            ledger.witness.cosign(forged, [], ())
+            ledger.witness.cosign(forged, 1, [], ())
+
+
+def test_the_witness_signs_only_what_extends_what_it_signed(keys, open_ledger, forge, engine):
+    ledger = open_ledger()
+    forge.submit(engine, [forge.audit_entry(n) for n in range(20)])
+    ledger.drain()
+    honest = Tree(leaf.leaf_hash for leaf in ledger.log.leaves())
+    forked = Tree([*(honest.leaf(i) for i in range(19)), bytes(32), bytes(32)])
+    text = str(Checkpoint(forge.origin, 21, forked.root()))
+    note = Note(text, (keys.log.sign(text),))
+    for hashes, proof in (
+        ([forked.leaf(20)], forked.consistency_proof(20)),
+        ([forked.leaf(20)], ()),
+        ([bytes(31)], Tree([*(honest.leaf(i) for i in range(20)), bytes(32)]).consistency_proof(20)),
+    ):
+        with pytest.raises(Rejected):
+            ledger.witness.cosign(note, 20, hashes, proof)
+    with pytest.raises(NotYet):
+        ledger.witness.cosign(note, 19, [], ())
+    assert ledger.witness.size == 20
+
+
+def test_leaf_hashes_must_give_the_root_even_when_the_proof_is_right(keys, open_ledger, forge, engine):
+    ledger = open_ledger()
+    forge.submit(engine, [forge.audit_entry(n) for n in range(20)])
+    ledger.drain()
+    grown = Tree([*(leaf.leaf_hash for leaf in ledger.log.leaves()), bytes(32)])
+    text = str(Checkpoint(forge.origin, 21, grown.root()))
+    note = Note(text, (keys.log.sign(text),))
+    for wrong in ([], [b"x" * 32], [bytes(32), bytes(32)], [bytes(31)]):
+        with pytest.raises(Rejected):
+            ledger.witness.cosign(note, 20, wrong, grown.consistency_proof(20))
+    ledger.witness.cosign(note, 20, [bytes(32)], grown.consistency_proof(20))
+
+
+def test_two_processes_share_one_witness(engine, keys, open_ledger, forge, tmp_path):
+    """A command run beside the service, for an export, must not leave the service's witness behind."""
+    service, command = open_ledger(), open_ledger()
+    for start, ledger in enumerate((service, command, service, command, service)):
+        forge.submit(engine, [forge.audit_entry(start * 7 + n) for n in range(7)])
+        assert ledger.drain() == 7
+    leaves, heads = assert_sound(engine, keys)
+    assert all(head.cosigned_at(keys.witness.verifier_key) for head in heads)
+    mirror = (tmp_path / "witness" / "leaf-hashes.bin").read_bytes()
+    assert mirror == b"".join(leaf.leaf_hash for leaf in leaves)
+
+
+def test_exports_and_entries_from_many_threads_keep_the_log_sound(engine, keys, open_ledger, forge):
+    ledger = open_ledger()
+    ledger.start()
+
+    def work(worker):
+        for turn in range(4):
+            forge.submit(engine, [forge.audit_entry(worker * 100 + turn)])
+            receipt = ledger.record("audit.exported") if worker % 2 else ledger.drain()
+            if worker % 2:
+                # Under its own checkpoint at once, whatever the others do.
+                assert receipt.leaf_index < Note.parse(receipt.checkpoint).checkpoint.size
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, range(4)))
+    ledger.drain()
+    leaves, heads = assert_sound(engine, keys)
+    assert len(leaves) == 1 + 16 + 8
+    assert all(head.cosigned_at(keys.witness.verifier_key) for head in heads)
 
 
 def test_a_private_key_file_is_for_its_owner_only(tmp_path):

@@ -10,6 +10,7 @@ from types import ModuleType
 
 import cryptography
 import pytest
+
 import vbt_verify
 from vbt.ledger import COSIGNATURE_V1, Note, NoteSigner, Tree, VerifierKey, leaf_hash
 
