@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 from vbt.errors import NotYet, TwinError
 from vbt.platform import cases, state
 from vbt.platform.bus import Bus, Record, Subscription, partition_of

@@ -11,6 +11,8 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -91,11 +93,12 @@ class Relay:
         self._let_go()
 
     def _move(self) -> int:
-        with reading(self._engine) as connection:
-            rows = connection.execute(
-                sa.select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(_BATCH)
-            ).all()
-        if not rows or not self._leads():
+        # Look first, because taking the lease is a write; look again under the lease, because its last holder may have
+        # sent meanwhile what the first look showed.
+        if not self._unsent(1) or not self._leads():
+            return 0
+        rows = self._unsent(_BATCH)
+        if not rows:
             return 0
         self._bus.send(
             *(Message(topic=row.topic, key=row.key, headers=json.loads(row.headers), value=row.value) for row in rows)
@@ -104,6 +107,11 @@ class Relay:
             sent = outbox.c.id.in_([row.id for row in rows])
             connection.execute(sa.update(outbox).where(sent).values(sent_at=time.time()))
         return len(rows)
+
+    def _unsent(self, most: int) -> Sequence[sa.Row[Any]]:
+        wanted = sa.select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(most)
+        with reading(self._engine) as connection:
+            return connection.execute(wanted).all()
 
     def _leads(self) -> bool:
         now = time.time()

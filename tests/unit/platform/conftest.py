@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+
 from vbt.platform.software import Software
 from vbt.platform.state import metadata, open_state
 

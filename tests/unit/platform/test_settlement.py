@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from google.protobuf.message import DecodeError
+
 from vbt.errors import NotYet, Rejected, TwinError, Unsound
 from vbt.platform import cases, state
 from vbt.platform.bus import Record

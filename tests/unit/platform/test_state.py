@@ -12,6 +12,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+
 from vbt.platform import state
 from vbt.platform.state import metadata, open_state, reading
 
