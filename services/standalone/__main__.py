@@ -1,0 +1,5 @@
+"""`python -m standalone` is `vbt`."""
+
+from standalone.cli import main
+
+main()
