@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import dcmread
+
 from vbt.dicom import (
     Role,
     Series,

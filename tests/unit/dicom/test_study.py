@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
+
 from vbt.dicom import Role, anatomical_volume, diffusion_volumes, read_study, require_protocol
 from vbt.errors import Rejected
 
