@@ -7,6 +7,7 @@ nearest cortical name.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -59,7 +60,9 @@ class Anatomy:
         return float(self.mask.sum() / 1000)
 
 
-def build_anatomy(t1: nib.Nifti1Image, parcellation: Parcellation) -> Anatomy:
+def build_anatomy(
+    t1: nib.Nifti1Image, parcellation: Parcellation, done: Callable[[float], None] = lambda _: None
+) -> Anatomy:
     """Brain, tissues and regions of a whole-head T1.
 
     Raises
@@ -68,14 +71,17 @@ def build_anatomy(t1: nib.Nifti1Image, parcellation: Parcellation) -> Anatomy:
         ``t1-without-brain``
     """
     brain = extract_brain(t1)
+    done(0.25)
     upright, upright_brain = canonical(t1), canonical(brain)
     grid = _around(upright_brain, isotropic_grid(upright, 1.0))
     mask = pull_rigidly(upright_brain, grid, np.eye(4), labels=True) > 0
     values = without_bias(pull_rigidly(upright, grid, np.eye(4)), mask)
     tissue = segment(values, mask)
+    done(0.5)
     patient = image_of(values, affine_of(grid))
     templates = mni_templates()
     warp = register_template(templates.t1, patient)
+    done(0.9)
     warped = warp.pull(templates.t1, grid)
     atlas = warp.pull(parcellation.image, grid, labels=True).astype(np.int32)
     return Anatomy(

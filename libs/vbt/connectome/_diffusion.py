@@ -12,10 +12,11 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from vbt.connectome._anatomy import Anatomy
-from vbt.connectome._gradients import Gradients
+from vbt.connectome._gradients import FEWEST_DIRECTIONS, Gradients
 from vbt.connectome._images import affine_of, array_of, canonical, image_of
 from vbt.connectome._motion import Motion, estimate_motion, motion_of, rotation_of
 from vbt.connectome._registration import isotropic_grid, pull_rigidly, rigid_registration
+from vbt.errors import Unsound
 
 _FINEST, _COARSEST = 2.0, 2.5
 _FEWEST_TO_DENOISE = 12
@@ -35,6 +36,7 @@ class Diffusion:
     motion : of every volume
     snr : median over the brain of mean b0 over the noise's standard deviation
     denoised : whether MPPCA was run
+    excluded : volumes left out because they do not resemble the others
     """
 
     data: Float[np.ndarray, "x y z volume"]
@@ -45,6 +47,7 @@ class Diffusion:
     motion: Motion
     snr: float
     denoised: bool
+    excluded: int
 
     @property
     def grid(self) -> nib.Nifti1Image:
@@ -79,6 +82,13 @@ def prepare_diffusion(
         anatomy.image(anatomy.t1), first, mask=anatomy.image(_grown(anatomy.mask, 3)), levels_mm=(8.0, 4.0, 2.0)
     )
     mask = _brain_on(first, anatomy, anatomy_to_first)
+    if not mask.any():
+        raise Unsound(
+            "diffusion-not-aligned",
+            rule="the diffusion volumes show the brain of the T1",
+            got="no voxel of the brain inside them",
+            action="check that diffusion and T1 are of one session",
+        )
     volumes, affine, mask = _cropped(volumes, affine, mask)
     done(0.1)
     volumes, snr, denoised = _without_noise(volumes, mask, table)
@@ -93,16 +103,43 @@ def prepare_diffusion(
         axis=3,
     )
     turned = np.array([rotation_of(t).T @ g for t, g in zip(motion.transforms, table.bvecs, strict=True)])
+    inside = pull_rigidly(anatomy.image(anatomy.mask), grid, np.linalg.inv(anatomy_to_first), labels=True) > 0
+    good = _resembling(aligned, inside, table)
+    table = Gradients(bvals=table.bvals[good], bvecs=turned[good])
+    _refuse_ruins(table, int((~good).sum()))
     return Diffusion(
-        data=np.maximum(aligned, 0),
-        gradients=replace(table, bvecs=turned),
-        mask=pull_rigidly(anatomy.image(anatomy.mask), grid, np.linalg.inv(anatomy_to_first), labels=True) > 0,
+        data=np.maximum(aligned[..., good], 0),
+        gradients=table,
+        mask=inside,
         affine=affine_of(grid),
         to_anatomy=np.linalg.inv(anatomy_to_first),
         motion=motion,
         snr=snr,
         denoised=denoised,
+        excluded=int((~good).sum()),
     )
+
+
+def _resembling(
+    volumes: Float[np.ndarray, "x y z volume"], mask: Bool[np.ndarray, "x y z"], table: Gradients
+) -> Bool[np.ndarray, " volume"]:
+    """Which volumes correlate with the mean of the shell as the others do; b0s are kept."""
+    inside = volumes[mask]
+    mean = inside[:, ~table.is_b0].mean(axis=1)
+    likeness = np.array([np.corrcoef(mean, one)[0, 1] for one in inside.T])
+    usual = np.median(likeness[~table.is_b0])
+    spread = 1.4826 * np.median(np.abs(likeness[~table.is_b0] - usual))
+    return np.asarray(table.is_b0 | (likeness > usual - max(6 * spread, 0.15)))
+
+
+def _refuse_ruins(table: Gradients, excluded: int) -> None:
+    if table.directions < FEWEST_DIRECTIONS:
+        raise Unsound(
+            "diffusion-corrupted",
+            rule=f"at least {FEWEST_DIRECTIONS} directions are left after corrupted volumes are left out",
+            got=f"{table.directions} directions, {excluded} volumes left out",
+            action="repeat the diffusion series",
+        )
 
 
 def _motion(

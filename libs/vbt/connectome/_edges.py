@@ -17,10 +17,13 @@ class Edges:
     Parameters
     ----------
     counts : streamlines between two regions, symmetric, zero diagonal
+    strengths : sum over those streamlines of one over the length, scaled so that they add up to the number of
+        streamlines. Seeds fill the fibres' volume, so this estimates a bundle's cross-section; the count, its volume.
     tract_lengths : median length of those streamlines, mm, 0 where there is none
     """
 
     counts: Float[np.ndarray, "region region"]
+    strengths: Float[np.ndarray, "region region"]
     tract_lengths: Float[np.ndarray, "region region"]
 
 
@@ -31,17 +34,23 @@ def joins_two_regions(streamlines: Streamlines) -> Bool[np.ndarray, " path"]:
 
 
 def edges_of(streamlines: Streamlines, regions: int) -> Edges:
-    """Counts and median lengths over the paths that join two regions."""
+    """Connections from the paths that join two regions.
+
+    References
+    ----------
+    Hagmann et al. (2008), PLoS Biology 6, e159 (division by the length).
+    """
     joined = joins_two_regions(streamlines)
     pair = np.sort(streamlines.ends[joined] - 1, axis=1)
     lengths = streamlines.lengths[joined]
-    counts = np.zeros((regions, regions))
-    median = np.zeros((regions, regions))
+    counts, strengths, median = np.zeros((3, regions, regions))
     key = pair[:, 0] * regions + pair[:, 1]
     order = np.argsort(key, kind="stable")
     present, first = np.unique(key[order], return_index=True)
     for edge, members in zip(present, np.split(lengths[order], first[1:]), strict=True):
         i, j = divmod(int(edge), regions)
         counts[i, j] = counts[j, i] = len(members)
+        strengths[i, j] = strengths[j, i] = (1 / members).sum()
         median[i, j] = median[j, i] = np.median(members)
-    return Edges(counts=counts, tract_lengths=median)
+    strengths *= counts.sum() / max(strengths.sum(), 1e-12)
+    return Edges(counts=counts, strengths=strengths, tract_lengths=median)

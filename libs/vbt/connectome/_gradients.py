@@ -12,7 +12,7 @@ from vbt.errors import Rejected
 
 B0_LIMIT = 50.0
 _SAME_SHELL = 0.1
-_FEWEST_DIRECTIONS = 6
+FEWEST_DIRECTIONS = 6
 _LOWEST_B = 500.0
 
 
@@ -37,7 +37,7 @@ class Gradients:
     def shell(self) -> float:
         """The highest b-value that six directions or more share, s/mm²."""
         weighted = np.sort(self.bvals[~self.is_b0])[::-1]
-        near = [float(b) for b in weighted if (np.abs(weighted - b) <= _SAME_SHELL * b).sum() >= _FEWEST_DIRECTIONS]
+        near = [float(b) for b in weighted if (np.abs(weighted - b) <= _SAME_SHELL * b).sum() >= FEWEST_DIRECTIONS]
         return near[0] if near else float(weighted[0])
 
     @property
@@ -102,12 +102,12 @@ def _refuse_thin_table(table: Gradients) -> None:
             action="send the series with its b0 volume",
         )
     distinct = table.directions if (~table.is_b0).any() else 0
-    if distinct < _FEWEST_DIRECTIONS:
+    if distinct < FEWEST_DIRECTIONS:
         raise Rejected(
             "diffusion-too-few-directions",
-            rule=f"diffusion needs at least {_FEWEST_DIRECTIONS} gradient directions",
+            rule=f"diffusion needs at least {FEWEST_DIRECTIONS} gradient directions",
             got=f"{distinct} directions",
-            action=f"send a diffusion series with {_FEWEST_DIRECTIONS} or more directions",
+            action=f"send a diffusion series with {FEWEST_DIRECTIONS} or more directions",
         )
     if table.shell < _LOWEST_B:
         raise Rejected(

@@ -19,8 +19,9 @@ from vbt.connectome._diffusion import Diffusion
 from vbt.connectome._fibres import Fibres
 
 _STEP_VOXELS = 0.5
-_TURN = np.cos(np.deg2rad(40.0))
-_LEAST_AMPLITUDE = 0.1
+_TURN = np.cos(np.deg2rad(45.0))
+_LEAST_AMPLITUDE = 0.15
+_DENSEST = 2.0
 _DEPTH_MM = 2.0
 _SEARCH_MM = 2.0
 _SHORTEST_MM, _LONGEST_MM = 8.0, 250.0
@@ -96,7 +97,8 @@ def track(
 
     Parameters
     ----------
-    seeds : starting points, spread evenly over the white matter; each follows one peak, drawn by its amplitude
+    seeds : points drawn evenly over the white matter, kept in proportion to the fibre density (the amplitude of the
+        peaks), each following one peak
     """
     ground = _ground(fibres, diffusion, anatomy)
     starts, headings = _seeds(ground, anatomy, seeds, rng)
@@ -137,10 +139,13 @@ def _seeds(
     inside = ((voxel >= 0) & (voxel < ground.shape)).all(axis=1)
     points, voxel, draw = points[inside], voxel[inside], rng.random(count)[inside]
     flat = np.ravel_multi_index(tuple(voxel.T), ground.shape)
+    # A point keeps its seed with a probability in proportion to the fibre density there, so that the streamlines of a
+    # bundle count its fibre volume and, each divided by its length, its cross-section.
     heap = np.cumsum(ground.amplitudes[flat], axis=1)
-    peak = np.minimum((heap < draw[:, None] * heap[:, -1:]).sum(axis=1), heap.shape[1] - 1)
-    strong = ground.amplitudes[flat, peak] > _LEAST_AMPLITUDE
-    return points[strong], ground.directions[flat[strong], peak[strong]]
+    level = _DENSEST * draw
+    peak = np.minimum((heap < level[:, None]).sum(axis=1), heap.shape[1] - 1)
+    kept = (level < heap[:, -1]) & (ground.amplitudes[flat, peak] > _LEAST_AMPLITUDE)
+    return points[kept], ground.directions[flat[kept], peak[kept]]
 
 
 def _both_ways(
