@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -161,7 +162,7 @@ def _patient_block(case: CaseContext, identity: PrintedIdentity) -> Table:
         (
             ("Order (accession)", identity.accession_number),
             ("Study of", dicom_date(identity.study_date)),
-            ("Report issued (UTC)", case.issued.strftime("%Y-%m-%d %H:%M")),
+            ("Report issued (UTC)", case.issued.astimezone(UTC).strftime("%Y-%m-%d %H:%M")),
             ("Case, revision", f"{case.case_id[:13]}, {case.revision}"),
         ),
     )

@@ -55,7 +55,8 @@ class Element:
 
     Parameters
     ----------
-    type : FHIR type name; lower-case first letter for primitives, "Resource" for any resource
+    type : FHIR type name, "Resource" for any resource
+    primitive : whether the type is a primitive
     many, required : cardinality
     codes : required binding of a `code`, or None
     targets : allowed resource types of a Reference, or None for any
@@ -64,12 +65,42 @@ class Element:
     """
 
     type: str
+    primitive: bool
     many: bool
     required: bool
     codes: frozenset[str] | None
     targets: frozenset[str] | None
     choice: str | None
     choice_required: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The elements of a choice, e.g. of value[x], of which at most one may be there."""
+
+    name: str
+    elements: frozenset[str]
+    required: bool
+
+
+@functools.cache
+def required_elements(type_name: str) -> frozenset[str]:
+    """JSON names of the elements that every instance of a type has."""
+    return frozenset(name for name, element in elements(type_name).items() if element.required)
+
+
+@functools.cache
+def choices(type_name: str) -> tuple[Choice, ...]:
+    """The choices of a type."""
+    known = elements(type_name)
+    return tuple(
+        Choice(
+            name=choice,
+            elements=frozenset(name for name, element in known.items() if element.choice == choice),
+            required=any(element.choice_required for element in known.values() if element.choice == choice),
+        )
+        for choice in sorted({element.choice for element in known.values() if element.choice})
+    )
 
 
 @functools.cache
@@ -86,6 +117,7 @@ def elements(type_name: str) -> dict[str, Element]:
         choice = facts.get("one_of_many")
         found[json_name] = Element(
             type=element_type,
+            primitive=element_type[0].islower(),
             many=many,
             required=field.is_required() or bool(facts.get("element_required")),
             codes=_codes(type_name, json_name, element_type, facts),

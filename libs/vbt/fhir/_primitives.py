@@ -26,7 +26,7 @@ _PATTERNS = {
     "dateTime": r"\d{4}(-\d{2}(-\d{2}(T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2}))?)?)?",
     "instant": r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?(Z|[+-]\d{2}:\d{2})",
     "time": r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?",
-    "base64Binary": r"(\s*[0-9a-zA-Z+/=]){4,}\s*",
+    "base64Binary": r"[\s0-9a-zA-Z+/=]+",
 }
 _REGEX = {name: re.compile(pattern) for name, pattern in _PATTERNS.items()}
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from vbt.fhir._definitions import RESOURCE_TYPES, Element, elements
+from vbt.fhir._definitions import RESOURCE_TYPES, Element, choices, elements, required_elements
 from vbt.fhir._encoding import Json
 from vbt.fhir._issue import Issue
 from vbt.fhir._primitives import primitive_fault
@@ -34,7 +33,7 @@ def nodes(path: str, type_name: str, content: Json, element: Element | None = No
     known = elements(type_name)
     for name, value in content.items():
         inner = known.get(name)
-        if inner is None or inner.type[0].islower():
+        if inner is None or inner.primitive:
             continue
         for where, item in _items(f"{path}.{name}", value):
             inner_type = item["resourceType"] if inner.type == "Resource" else inner.type
@@ -66,21 +65,19 @@ def _complex(path: str, type_name: str, content: Any) -> Iterator[Issue]:
             yield Issue(f"{path}.{name}", "unknown-element", f"{type_name} has no such element in R4")
         else:
             yield from _element(f"{path}.{name}", known[name], value)
-    yield from _cardinalities(path, known, content)
+    yield from _cardinalities(path, type_name, content)
 
 
-def _cardinalities(path: str, known: dict[str, Element], content: Json) -> Iterator[Issue]:
+def _cardinalities(path: str, type_name: str, content: Json) -> Iterator[Issue]:
     present = {name.removeprefix("_") for name in content}
-    for name, element in known.items():
-        if element.required and name not in present:
-            yield Issue(f"{path}.{name}", "cardinality", "is required")
-    choices = Counter(element.choice for name, element in known.items() if element.choice and name in present)
-    for choice in {element.choice for element in known.values() if element.choice}:
-        if choices[choice] > 1:
-            yield Issue(f"{path}.{choice}[x]", "choice", "only one type of value is allowed")
-    for choice in {element.choice for element in known.values() if element.choice and element.choice_required}:
-        if not choices[choice]:
-            yield Issue(f"{path}.{choice}[x]", "cardinality", "is required")
+    for name in sorted(required_elements(type_name) - present):
+        yield Issue(f"{path}.{name}", "cardinality", "is required")
+    for choice in choices(type_name):
+        chosen = len(choice.elements & present)
+        if chosen > 1:
+            yield Issue(f"{path}.{choice.name}[x]", "choice", "only one type of value is allowed")
+        elif chosen == 0 and choice.required:
+            yield Issue(f"{path}.{choice.name}[x]", "cardinality", "is required")
 
 
 def _element(path: str, element: Element, value: Any) -> Iterator[Issue]:
@@ -90,12 +87,12 @@ def _element(path: str, element: Element, value: Any) -> Iterator[Issue]:
     if value == []:
         yield Issue(path, "empty-array", "an array must not be empty")
     for where, item in _items(path, value):
-        if element.type == "Resource":
-            yield from _resource(where, item)
-        elif element.type[0].isupper():
-            yield from _complex(where, element.type, item)
-        else:
+        if element.primitive:
             yield from _primitive(where, element, item)
+        elif element.type == "Resource":
+            yield from _resource(where, item)
+        else:
+            yield from _complex(where, element.type, item)
 
 
 def _primitive(path: str, element: Element, value: Any) -> Iterator[Issue]:
@@ -107,7 +104,7 @@ def _primitive(path: str, element: Element, value: Any) -> Iterator[Issue]:
 
 
 def _primitive_extension(path: str, element: Element, value: Any) -> Iterator[Issue]:
-    if element.type[0].isupper():
+    if not element.primitive:
         yield Issue(path, "unknown-element", "only primitives have an underscore form")
         return
     for where, item in _items(path, value):
@@ -115,8 +112,7 @@ def _primitive_extension(path: str, element: Element, value: Any) -> Iterator[Is
             yield from _complex(where, "Element", item)
 
 
-def _items(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _items(path: str, value: Any) -> list[tuple[str, Any]]:
     if isinstance(value, list):
-        yield from ((f"{path}[{index}]", item) for index, item in enumerate(value))
-    else:
-        yield path, value
+        return [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    return [(path, value)]
