@@ -23,7 +23,7 @@ from vbt.platform.state import bus_lease, bus_log, bus_offset, reading, upsert
 _PARTITIONS = 4
 _LEASE_SECONDS = 15.0
 # Members of this process are woken at once; those of other processes look this often.
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 
 
 class SqliteBus:
@@ -87,9 +87,9 @@ class SqliteBus:
             self._news_count += 1
             self._news.notify_all()
 
-    def _await_news(self, known: int, seconds: float) -> None:
+    def _await_news(self, known: int, seconds: float) -> bool:
         with self._news:
-            self._news.wait_for(lambda: self._news_count != known, seconds)
+            return self._news.wait_for(lambda: self._news_count != known, max(0.0, seconds))
 
 
 class _SqliteSubscription:
@@ -110,10 +110,11 @@ class _SqliteSubscription:
                 record = self._next()
             except sa.exc.OperationalError as error:
                 raise _unreachable() from error
-            remaining = deadline - time.monotonic()
-            if record is not None or remaining <= 0:
+            if record is not None:
                 return record
-            self._bus._await_news(known, min(remaining, _LOOK_SECONDS))
+            remaining = deadline - time.monotonic()
+            if not self._bus._await_news(known, min(remaining, _LOOK_SECONDS)) and remaining <= _LOOK_SECONDS:
+                return None
 
     def commit(self, record: Record) -> bool:
         place = (record.message.topic, record.partition)

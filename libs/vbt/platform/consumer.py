@@ -26,6 +26,7 @@ from vbt.platform.stage_context import Abandoned, Handler
 _log = logging.getLogger("vbt.platform")
 
 _BEAT = 0.5
+_READ_SECONDS = 1.0
 _BACKOFF = 2.0
 
 
@@ -107,7 +108,7 @@ class Consumer:
         self._given_up.set()
         for lane in self._lanes:
             if lane.ident is not None:
-                lane.join(2 * _BEAT)
+                lane.join(2 * _READ_SECONDS)
         return finished
 
     def _read(self, bus_group: str, topics: tuple[str, ...]) -> None:
@@ -125,7 +126,7 @@ class Consumer:
 
     def _read_on(self, subscription: Subscription) -> None:
         while not self._stopping.is_set():
-            record = subscription.poll(_BEAT)
+            record = subscription.poll(_READ_SECONDS)
             if record is None or not self._due(record, subscription):
                 continue
             if self._settled(record, subscription):
