@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -176,7 +176,10 @@ class Receiver:
         if self._server is None:
             return
         for association in self._server.active_associations:
-            association.abort()
+            if association.is_established:
+                association.abort()
+            else:
+                _hang_up(association)
         self._server.shutdown()
         self._server.server_close()
         self._server = None
@@ -233,6 +236,8 @@ class _Connection(AssociationSocket):
         try:
             while self._fill():
                 if not self._take_pdu():
+                    # A release, an abort or the end: an object that is not whole by now never will be.
+                    self._stores.abandon()
                     self._data_over = True
                     return True
         except (ProtocolError, OSError):
@@ -355,8 +360,9 @@ class _Stores:
             return response(command, fragment.context_id, SUCCESS)
         if command.field != C_STORE_RQ or not command.has_data_set or self._command is not None:
             raise ProtocolError("a request this receiver has not negotiated")
-        self._command = command
         self._refusal = self._open(command, fragment.context_id)
+        # A UID that is none is not sent back: other implementations fail to read the answer.
+        self._command = command if is_valid_uid(command.sop_instance_uid) else replace(command, sop_instance_uid="")
         return None
 
     def _open(self, command: Command, context_id: int) -> int:
@@ -439,6 +445,14 @@ class _Stores:
         path, sha256, size = self._receiver.spool.quarantine(arrival)
         self._receiver.on_quarantined(QuarantinedObject(reason, sha256, path, self._name, size))
         return status
+
+
+def _hang_up(association: Any) -> None:
+    """End a connection that has not become an association: the protocol has no abort for it."""
+    connection = association.dul.socket.socket
+    if connection is not None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
 
 
 def _out_of_resources(error: OSError) -> int:
