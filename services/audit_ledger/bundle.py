@@ -20,7 +20,8 @@ from vbt.platform.state import audit_checkpoint, audit_leaf, reading
 BUNDLE_FORMAT = "vbt-audit-bundle/1"
 MAX_CHECKPOINTS = 1000
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_ROWS_AT_ONCE = 2000
+# For one statement: set on the connection it would make every later one a server-side cursor.
+_STREAMED = {"yield_per": 2000}
 
 
 def export_bundle(
@@ -120,7 +121,7 @@ def _checkpoints(connection: sa.Connection, size: int) -> list[Note]:
 
 def _leaf_hashes(connection: sa.Connection, size: int) -> Iterator[bytes]:
     query = sa.select(audit_leaf.c.leaf_hash).where(audit_leaf.c.seq < size).order_by(audit_leaf.c.seq)
-    for value in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query).scalars():
+    for value in connection.execute(query, execution_options=_STREAMED).scalars():
         yield bytes(value)
 
 

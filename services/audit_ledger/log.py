@@ -14,7 +14,8 @@ from vbt.ledger import Note, Tree, parse_entry
 from vbt.platform.state import audit_checkpoint, audit_leaf, reading
 
 RECEIPT_FORMAT = "vbt-receipt/1"
-_ROWS_AT_ONCE = 2000
+# For one statement: set on the connection it would make every later one a server-side cursor.
+_STREAMED = {"yield_per": 2000}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class AuditLog:
         size = 0 if stored is None else int(stored) + 1
         if size < self._tree.size:
             raise _damaged("the log only grows", f"{size} entries where there were {self._tree.size}")
-        if size > self._tree.size:
+        if size > self._tree.size or size == 0:
             self._extend(connection)
         return self._tree
 
@@ -121,43 +122,52 @@ class AuditLog:
             return tuple(self._receipt(connection, seq) for seq in seqs)
 
     def _receipt(self, connection: sa.Connection, seq: int) -> Receipt:
-        tree, note = self.follow(connection), newest_checkpoint(connection)
-        if note is None or note.checkpoint.size <= seq:
+        tree = self.follow(connection)
+        note = checkpoint_of(connection, tree.size)
+        if note is None:
             raise _damaged("every leaf lies under a checkpoint", "a leaf beyond the newest one")
         query = sa.select(audit_leaf.c.event_id).where(audit_leaf.c.seq == seq)
         return Receipt(
             event_id=str(connection.execute(query).scalar_one()),
             leaf_index=seq,
             leaf_hash=tree.leaf(seq),
-            inclusion_proof=tree.inclusion_proof(seq, note.checkpoint.size),
+            inclusion_proof=tree.inclusion_proof(seq),
             checkpoint=str(note),
         )
 
     def _extend(self, connection: sa.Connection) -> None:
-        start = self._tree.size
-        columns = sa.select(audit_leaf.c.seq, audit_leaf.c.leaf_hash).where(audit_leaf.c.seq >= start)
-        rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(columns.order_by(audit_leaf.c.seq))
+        # Read before the leaves: on PostgreSQL more of both may be committed between two statements.
+        signed = newest_checkpoint(connection)
+        columns = sa.select(audit_leaf.c.seq, audit_leaf.c.leaf_hash).where(audit_leaf.c.seq >= self._tree.size)
+        rows = connection.execute(columns.order_by(audit_leaf.c.seq), execution_options=_STREAMED)
         for seq, leaf_hash in rows:
             if seq != self._tree.size:
                 missing = self._tree.size
                 self.forget()
                 raise _damaged("entries are numbered without a gap", f"no entry {missing}")
             self._tree.append(bytes(leaf_hash))
-        self._compare_with_checkpoint(connection)
+        self._compare(signed, checkpoint_of(connection, self._tree.size))
 
-    def _compare_with_checkpoint(self, connection: sa.Connection) -> None:
-        note = newest_checkpoint(connection)
-        size, root = (note.checkpoint.size, note.checkpoint.root) if note else (0, self._tree.root(0))
-        if size != self._tree.size or root != self._tree.root(size):
-            stored = self._tree.size
+    def _compare(self, signed: Note | None, at_end: Note | None) -> None:
+        """Nothing that was signed is missing, and the leaves give the root of the checkpoint at their end."""
+        size = self._tree.size
+        complete = signed is None or signed.checkpoint.size <= size
+        fits = at_end is not None and at_end.checkpoint.root == self._tree.root()
+        if not complete or (size and not fits):
             self.forget()
-            raise _damaged("the leaves give the root of the newest checkpoint", f"{stored} leaves that do not")
+            raise _damaged("the leaves give the root of the newest checkpoint", f"{size} leaves that do not")
 
 
 def newest_checkpoint(connection: sa.Connection) -> Note | None:
     """The newest stored checkpoint; None while the log is empty."""
     newest = sa.select(audit_checkpoint.c.note).order_by(audit_checkpoint.c.size.desc()).limit(1)
     text = connection.execute(newest).scalar()
+    return Note.parse(text) if text is not None else None
+
+
+def checkpoint_of(connection: sa.Connection, size: int) -> Note | None:
+    """The stored checkpoint of the first `size` entries."""
+    text = connection.execute(sa.select(audit_checkpoint.c.note).where(audit_checkpoint.c.size == size)).scalar()
     return Note.parse(text) if text is not None else None
 
 
@@ -170,7 +180,7 @@ def read_leaves(
     if to_seq is not None:
         query = query.where(audit_leaf.c.seq < to_seq)
     mentions = None if case_id is None else json.dumps(case_id, ensure_ascii=False).encode()
-    for seq, event_id, entry, leaf_hash in connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(query):
+    for seq, event_id, entry, leaf_hash in connection.execute(query, execution_options=_STREAMED):
         if mentions is None or (mentions in entry and parse_entry(entry).get("case_id") == case_id):
             yield Leaf(int(seq), str(event_id), bytes(entry), bytes(leaf_hash))
 

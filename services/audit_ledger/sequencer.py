@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from audit_ledger.log import AuditLog, Receipt, newest_checkpoint
+from audit_ledger.log import AuditLog, Receipt, checkpoint_of, newest_checkpoint
 from audit_ledger.witness import Witness
 from vbt.errors import NotYet, Rejected, Unsound
 from vbt.ledger import (
@@ -195,7 +195,8 @@ class Sequencer:
     def _ask_witness(self) -> None:
         with self.log.lock:
             with reading(self.engine) as connection:
-                tree, note = self.log.follow(connection), newest_checkpoint(connection)
+                tree = self.log.follow(connection)
+                note = checkpoint_of(connection, tree.size)
             if note is None or self.witness is None or not self._lacks_cosignature(note):
                 return
             signature = self._cosignature(self.witness, tree, note)

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import zipfile
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from audit_ledger.bundle import export_bundle
@@ -24,7 +26,7 @@ from vbt.ledger import (
     leaf_hash,
     timestamp,
 )
-from vbt.platform.state import audit_outbox, open_state
+from vbt.platform.state import audit_outbox, metadata, open_state
 
 ORIGIN = "hospital.example/vbt/audit"
 BATCH = 12
@@ -194,7 +196,17 @@ def keys():
 
 @pytest.fixture
 def engine(tmp_path):
-    return open_state(f"sqlite:///{tmp_path}/state.db")
+    """An empty state: a SQLite file, or the PostgreSQL that VBT_STATE__URL names."""
+    url = os.environ.get("VBT_STATE__URL", "")
+    if url.startswith("postgresql"):
+        cleaner = sa.create_engine(url)
+        with cleaner.begin() as connection:
+            metadata.drop_all(connection)
+            connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+        cleaner.dispose()
+    engine = open_state(url if url.startswith("postgresql") else f"sqlite:///{tmp_path}/state.db")
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from audit_ledger.keys import open_signer
+from audit_ledger.log import AuditLog
 from audit_ledger.sequencer import Sequencer
 from vbt.errors import NotYet, Rejected, Unsound
 from vbt.ledger import Checkpoint, CompactRange, Note, Tree, leaf_hash, verify_inclusion
@@ -230,7 +232,7 @@ PROCESS = """
     root = Path(sys.argv[1])
     log = open_signer(root / "log.pem", "hospital.example/vbt/audit")
     witness = open_signer(root / "witness.pem", "witness.example/dpo", algorithm=COSIGNATURE_V1)
-    engine = open_state(f"sqlite:///{root}/state.db")
+    engine = open_state(sys.argv[2])
     sequencer = Sequencer(engine, log, witness=Witness(root / "witness", witness, log.verifier_key), lease_seconds=0.0)
     print("ready", flush=True)
     while True:
@@ -241,9 +243,9 @@ PROCESS = """
 def test_a_killed_process_loses_and_doubles_nothing(engine, forge, tmp_path):
     rng, written = random.Random(5), 0
     for _ in range(3):
-        process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(PROCESS), str(tmp_path)], stdout=subprocess.PIPE
-        )
+        url = engine.url.render_as_string(hide_password=False)
+        command = [sys.executable, "-c", textwrap.dedent(PROCESS), str(tmp_path), url]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout.readline() == b"ready\n"
         forge.submit(engine, [forge.audit_entry(n) for n in range(written, written + 1500)])
         written += 1500
@@ -270,15 +272,16 @@ def test_a_log_changed_in_the_database_is_not_extended(engine, open_ledger, forg
         open_ledger().start()
 
 
-@pytest.mark.parametrize("lost", [range(7, 8), range(15, 20)])
+@pytest.mark.parametrize("lost", [range(7, 8), range(15, 20), range(10, 20), range(20)])
 def test_a_log_that_lost_entries_is_not_extended(engine, open_ledger, forge, lost):
     ledger = open_ledger()
-    forge.submit(engine, [forge.audit_entry(n) for n in range(20)])
-    ledger.drain()
+    for half in (range(10), range(10, 20)):
+        forge.submit(engine, [forge.audit_entry(n) for n in half])
+        ledger.drain()
     with engine.begin() as connection:
         connection.execute(audit_leaf.delete().where(audit_leaf.c.seq.in_(lost)))
     with pytest.raises(Unsound):
-        open_ledger().start()
+        open_ledger(witnessed=False).start()
 
 
 def test_a_running_ledger_notices_that_its_newest_entries_are_gone(engine, open_ledger, forge):
@@ -382,6 +385,28 @@ def test_exports_and_entries_from_many_threads_keep_the_log_sound(engine, keys, 
     leaves, heads = assert_sound(engine, keys)
     assert len(leaves) == 1 + 16 + 8
     assert all(head.cosigned_at(keys.witness.verifier_key) for head in heads)
+
+
+def test_readers_beside_the_writer_always_see_a_sound_log(engine, open_ledger, forge):
+    ledger, reader, stop = open_ledger(), AuditLog(engine), threading.Event()
+    ledger.start()
+
+    def read():
+        seen = 0
+        while not stop.is_set():
+            leaf, receipt = reader.receipt_at(0)
+            head = Note.parse(receipt.checkpoint).checkpoint
+            assert verify_inclusion(leaf.leaf_hash, 0, head.size, receipt.inclusion_proof, head.root)
+            seen += 1
+        return seen
+
+    with ThreadPoolExecutor(2) as pool:
+        readers = [pool.submit(read) for _ in range(2)]
+        for start in range(0, 60, 3):
+            forge.submit(engine, [forge.audit_entry(n) for n in range(start, start + 3)])
+            ledger.drain()
+        stop.set()
+        assert all(future.result() for future in readers)
 
 
 def test_a_private_key_file_is_for_its_owner_only(tmp_path):
