@@ -1,0 +1,121 @@
+"""Received images become one case, late images the next revision, and what is kept aside a case that says why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from dicom_ingest.intake import STAGE, Intake
+from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
+from vbt.api.event.v1.event_pb2 import StudyReceived
+from vbt.platform import cases, state
+from vbt.platform.cases import Status
+from vbt.platform.software import this_software
+from vbt.platform.state import open_state, reading
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sa.Engine]:
+    engine = open_state(f"sqlite:///{tmp_path / 'vbt.db'}")
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def intake(engine: sa.Engine) -> Intake:
+    return new_intake(engine)
+
+
+def test_a_study_is_one_case_once_it_is_quiet(engine: sa.Engine, intake: Intake) -> None:
+    receive(intake, "study", 3)
+    intake.close_quiet_studies()
+    assert listed(engine) == []
+    time.sleep(0.12)
+    intake.close_quiet_studies()
+    intake.close_quiet_studies()
+    (case,) = listed(engine)
+    assert (case.revision, case.stages[0].detail["instances"]) == (1, 3)
+    assert [(event.revision, event.instance_count) for event in published(engine)] == [(1, 3)]
+
+
+def test_late_images_are_the_next_revision(engine: sa.Engine, intake: Intake) -> None:
+    receive(intake, "study", 3)
+    close(intake)
+    receive(intake, "study", 2, first=3)
+    close(intake)
+    (case,) = listed(engine)
+    assert case.revision == 2
+    assert [(event.revision, event.instance_count) for event in published(engine)] == [(1, 3), (2, 5)]
+
+
+def test_sending_all_of_it_again_changes_nothing(engine: sa.Engine, intake: Intake) -> None:
+    receive(intake, "study", 3)
+    close(intake)
+    receive(intake, "study", 3, duplicate=True)
+    close(intake)
+    assert [event.revision for event in published(engine)] == [1]
+
+
+def test_a_study_left_open_by_a_crash_is_closed_after_the_next_start(engine: sa.Engine, intake: Intake) -> None:
+    receive(intake, "study", 3)
+    close(new_intake(engine))
+    assert len(listed(engine)) == 1
+    close(new_intake(engine))
+    assert [event.revision for event in published(engine)] == [1]
+
+
+def test_what_is_kept_aside_is_one_stopped_case_per_association(engine: sa.Engine, intake: Intake) -> None:
+    for sha256 in ("a" * 64, "b" * 64):
+        intake.quarantined(QuarantinedObject("malformed", sha256, Path("aside"), "association-1", 10))
+    (case,) = listed(engine)
+    assert case.status is Status.STOPPED
+    assert [thing["sha256"][0] for thing in case.stages[0].detail["objects"]] == ["a", "b"]
+    with reading(engine) as connection:
+        topics = connection.execute(sa.select(state.outbox.c.topic)).scalars().all()
+        entries = connection.execute(sa.select(sa.func.count()).select_from(state.audit_outbox)).scalar()
+    assert (topics, entries) == (["vbt.case.stopped.v1"], 2)
+
+
+def new_intake(engine: sa.Engine) -> Intake:
+    return Intake(engine, this_software("dicom_ingest"), protocol="resting_state", quiet_seconds=0.1)
+
+
+def receive(intake: Intake, study: str, count: int, *, first: int = 0, duplicate: bool = False) -> None:
+    for number in range(first, first + count):
+        instance = ReceivedInstance(
+            sop_key=f"{study}-{number}",
+            study_key=study,
+            series_key="series",
+            sha256=f"{number:064d}",
+            path=Path(f"{number}.dcm"),
+            association="association-1",
+            size=10,
+            duplicate=duplicate,
+        )
+        intake.stored(instance)
+
+
+def close(intake: Intake) -> None:
+    time.sleep(0.12)
+    intake.close_quiet_studies()
+
+
+def listed(engine: sa.Engine) -> list[cases.Case]:
+    with reading(engine) as connection:
+        return cases.list_cases(connection)
+
+
+def published(engine: sa.Engine) -> list[StudyReceived]:
+    with reading(engine) as connection:
+        rows = connection.execute(sa.select(state.outbox.c.value).order_by(state.outbox.c.id)).scalars()
+        return [StudyReceived.FromString(value) for value in rows]
+
+
+def test_the_stage_is_named_as_the_command_line_shows_it() -> None:
+    from standalone.show import STAGES
+
+    assert STAGE == STAGES[0]
