@@ -10,3 +10,7 @@ from vbt.synthetic._settings import FunctionalProtocol as FunctionalProtocol
 from vbt.synthetic._settings import PatientSettings as PatientSettings
 from vbt.synthetic._settings import TwinParameters as TwinParameters
 from vbt.synthetic._study import write_dicom as write_dicom
+from vbt.synthetic._truth import Truth as Truth
+from vbt.synthetic._truth import read_truth as read_truth
+from vbt.synthetic._truth import recovery_scores as recovery_scores
+from vbt.synthetic._truth import write_truth as write_truth

@@ -66,7 +66,7 @@ def scan_bold(
         seen = moved(np.asarray(_SIGNAL * clean, np.float32).reshape(protocol.shape), affine, motion[k])
         volumes[..., k] = np.rint(rician(rng, seen, _SIGNAL / protocol.tsnr))
     image = as_image(volumes, affine)
-    image.header.set_zooms((*(protocol.voxel_mm,) * 3, protocol.repetition_time))
+    image.header.set_zooms((*(protocol.voxel_mm,) * 3, protocol.repetition_time))  # type: ignore[no-untyped-call]
     return FunctionalScan(image=image, repetition_time=protocol.repetition_time, motion=motion)
 
 
@@ -89,4 +89,5 @@ def _drift(
     """Percent change of a linear and a quadratic drift, each a plane through the head."""
     index = np.indices(protocol.shape).reshape(3, -1).T
     place = (index @ affine[:3, :3].T + affine[:3, 3] - brain_centre(anatomy)) / 80.0
-    return protocol.drift_percent * (rng.uniform(-1, 1, (2, 1)) + 0.5 * rng.uniform(-1, 1, (2, 3)) @ place.T)
+    planes = rng.uniform(-1, 1, (2, 1)) + 0.5 * rng.uniform(-1, 1, (2, 3)) @ place.T
+    return np.asarray(protocol.drift_percent * planes)

@@ -13,10 +13,11 @@ from vbt.connectome import Connectome
 from vbt.synthetic._acquisition import scan_t1
 from vbt.synthetic._activity import simulate_bold
 from vbt.synthetic._anatomy import Anatomy, make_anatomy
-from vbt.synthetic._bundles import Bundle, make_bundles
+from vbt.synthetic._bundles import Bundle
 from vbt.synthetic._diffusion import DiffusionScan, scan_diffusion
 from vbt.synthetic._functional import FunctionalScan, scan_bold
 from vbt.synthetic._phantom import cleared
+from vbt.synthetic._selection import make_bundles
 from vbt.synthetic._settings import PatientSettings
 
 Progress = Callable[[str, float], None]
