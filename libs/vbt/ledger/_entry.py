@@ -12,6 +12,8 @@ from vbt.errors import Rejected
 
 MAX_ENTRY_BYTES = 256 * 1024
 _GIVEN_BY_SEQUENCER = frozenset({"seq", "sequenced_at"})
+# What every reader of the log relies on; an entry about no case has the case_id null.
+_REQUIRED = frozenset({"event_id", "at", "case_id", "action", "outcome", "actor"})
 
 
 def canonical_entry(fields: dict[str, Any]) -> bytes:
@@ -25,9 +27,12 @@ def canonical_entry(fields: dict[str, Any]) -> bytes:
 def sequenced_entry(entry: bytes, *, seq: int, at: datetime) -> bytes:
     """The leaf bytes: the writer's entry plus `seq` (from 0) and `sequenced_at` (the sequencer's clock).
 
-    Raises `Rejected` when `entry` is not a canonical JSON object with an ``event_id`` or already has these keys.
+    Raises `Rejected` when `entry` is not a canonical JSON object with at least ``event_id``, ``at``, ``case_id``,
+    ``action``, ``outcome`` and ``actor``, or already has a place.
     """
     fields = parse_entry(entry)
+    if not fields.keys() >= _REQUIRED or not isinstance(fields["action"], str):
+        raise _unfit(f"an entry has the keys {', '.join(sorted(_REQUIRED))}", "an entry that lacks one")
     if _GIVEN_BY_SEQUENCER & fields.keys():
         raise _unfit("the sequencer gives seq and sequenced_at", "an entry that brings its own")
     place = {"seq": seq, "sequenced_at": timestamp(at)}

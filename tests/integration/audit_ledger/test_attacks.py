@@ -5,6 +5,7 @@ key, its note and its copy of the leaf hashes are out of his reach, and the audi
 """
 
 import json
+import os
 import random
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 import vbt_verify
 from vbt.ledger import Note, leaf_hash
 
-TIMES = 20
+TIMES = int(os.environ.get("VBT_ATTACKS", "20"))
 
 
 def edit(hospital, rng, forge):

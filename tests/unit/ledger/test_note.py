@@ -4,6 +4,7 @@ import base64
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from vbt.errors import Rejected
 from vbt.ledger import COSIGNATURE_V1, Checkpoint, Note, NoteSigner, VerifierKey
 

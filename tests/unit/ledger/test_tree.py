@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from vbt.ledger import (
     EMPTY_ROOT,
     CompactRange,
