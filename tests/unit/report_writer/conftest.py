@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+
 from report_writer.pdf import Figure
 from report_writer.pictures import Marginal, connectome_picture, fit_picture, posterior_picture, scenario_picture
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings

@@ -6,6 +6,7 @@ import re
 
 import pypdf
 import pytest
+
 from report_writer.layout import BANNER, STATUS, WATERMARK
 from report_writer.pdf import dicom_date, person_name, report_pdf, stopped_pdf
 from vbt.errors import Rejected
