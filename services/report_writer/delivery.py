@@ -25,6 +25,7 @@ from report_writer.fhir_endpoint import (
     FhirEndpoint,
     backoff_seconds,
     issue_codes,
+    objects,
     raise_for_status,
     reference_at,
 )
@@ -126,17 +127,18 @@ def _transaction(bundle: Json, endpoint: FhirEndpoint) -> list[str] | None:
         response = endpoint.transact(bundle)
     except Conflict:
         return None
-    entries = response.get("entry", [])
+    entries = objects(response, "entry")
     if response.get("type") != "transaction-response" or len(entries) != len(bundle["entry"]):
         return None
     references: list[str | None] = []
     for sent, answered in zip(bundle["entry"], entries, strict=True):
-        answer = answered.get("response", {})
+        answer = answered.get("response")
+        answer = answer if isinstance(answer, dict) else {}
         try:
             raise_for_status(_status(answer), issue_codes(answer.get("outcome")), None)
         except Conflict:
             return None
-        references.append(reference_at(answer.get("location", ""), sent["resource"]["resourceType"]))
+        references.append(reference_at(str(answer.get("location", "")), sent["resource"]["resourceType"]))
     found = [reference for reference in references if reference is not None]
     return found if len(found) == len(references) else None
 
@@ -195,13 +197,13 @@ def _existing(entry: Json, endpoint: FhirEndpoint, offered: Capabilities) -> str
 def _same_business_key(found: Json, sent: Json) -> bool:
     """Some servers ignore a search parameter they do not know and answer with everything."""
     if "identifier" in sent:
-        return _key(sent["identifier"][0]) in {_key(item) for item in found.get("identifier", [])}
-    tags = {(tag.get("system"), tag.get("code")) for tag in found.get("meta", {}).get("tag", [])}
-    return {(tag.get("system"), tag.get("code")) for tag in sent["meta"]["tag"]} <= tags
+        return _key(sent["identifier"][0]) in {_key(item) for item in objects(found, "identifier")}
+    tags = {_key(tag, "code") for tag in objects(found.get("meta"), "tag")}
+    return {_key(tag, "code") for tag in sent["meta"]["tag"]} <= tags
 
 
-def _key(identifier: Json) -> tuple[str | None, str | None]:
-    return identifier.get("system"), identifier.get("value")
+def _key(token: Json, value: str = "value") -> tuple[str, str]:
+    return str(token.get("system", "")), str(token.get(value, ""))
 
 
 def _resolve_patient(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities) -> None:
@@ -216,11 +218,11 @@ def _resolve_patient(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities
     found = [
         patient
         for patient in endpoint.search("Patient", f"identifier={token}")
-        if _key(identifier) in {_key(item) for item in patient.get("identifier", [])}
+        if _key(identifier) in {_key(item) for item in objects(patient, "identifier")}
     ]
     if len(found) != 1:
         raise _no_patient(f"{len(found)} patients with this record number")
-    merged = any(link.get("type") == "replaced-by" for link in found[0].get("link", []))
+    merged = any(link.get("type") == "replaced-by" for link in objects(found[0], "link"))
     if merged or found[0].get("active") is False:
         raise _no_patient("a patient record that was merged or is inactive")
     for reference in patients:

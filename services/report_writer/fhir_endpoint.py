@@ -111,7 +111,7 @@ class FhirEndpoint:
 
     def capabilities(self) -> Capabilities:
         """Read the CapabilityStatement; Rejected when the server does not speak R4."""
-        statement = self._json(self._send("GET", "metadata"))
+        statement = self._read("GET", "metadata")
         if not str(statement.get("fhirVersion", "")).startswith("4.0"):
             raise Rejected(
                 "ehr-not-r4",
@@ -119,13 +119,13 @@ class FhirEndpoint:
                 got="a server of another version",
                 action="configure the R4 base URL of the EHR",
             )
-        server: Json = next((rest for rest in statement.get("rest", []) if rest.get("mode") == "server"), {})
+        server: Json = next((rest for rest in objects(statement, "rest") if rest.get("mode") == "server"), {})
         offered = {
-            resource.get("type", ""): {item.get("code") for item in resource.get("interaction", [])}
-            for resource in server.get("resource", [])
+            str(resource.get("type")): {str(item.get("code")) for item in objects(resource, "interaction")}
+            for resource in objects(server, "resource")
         }
         return Capabilities(
-            transaction="transaction" in {item.get("code") for item in server.get("interaction", [])},
+            transaction="transaction" in {str(item.get("code")) for item in objects(server, "interaction")},
             creatable=frozenset(kind for kind, codes in offered.items() if "create" in codes),
             searchable=frozenset(kind for kind, codes in offered.items() if "search-type" in codes),
         )
@@ -135,9 +135,13 @@ class FhirEndpoint:
 
         By POST: record numbers in a URL end up in the logs of every proxy on the way.
         """
-        bundle = self._json(self._send("POST", f"{kind}/_search", f"{query}&_count=3"))
-        found = [entry.get("resource", {}) for entry in bundle.get("entry", [])]
-        return [resource for resource in found if resource.get("resourceType") == kind and "id" in resource]
+        bundle = self._read("POST", f"{kind}/_search", f"{query}&_count=3")
+        found = [entry.get("resource") for entry in objects(bundle, "entry")]
+        return [
+            resource
+            for resource in found
+            if isinstance(resource, dict) and resource.get("resourceType") == kind and "id" in resource
+        ]
 
     def create(self, resource: Json, if_none_exist: str) -> str:
         """Create a resource unless its business key is there; its reference, e.g. ``"Task/7"``."""
@@ -154,6 +158,12 @@ class FhirEndpoint:
     def transact(self, bundle: Json) -> Json:
         """Send a transaction; the response Bundle, whose entries the caller checks one by one."""
         return self._json(self._send("POST", "", bundle, {"Prefer": "return=minimal"}))
+
+    def _read(self, method: str, path: str, body: str | None = None) -> Json:
+        try:
+            return self._json(self._send(method, path, body))
+        except Conflict:
+            raise EhrNotReady(got="a conflict about something that was only read") from None
 
     def _send(
         self, method: str, path: str, body: Json | str | None = None, headers: Mapping[str, str] | None = None
@@ -246,10 +256,15 @@ def _issue_codes(answer: httpx.Response) -> str:
 
 def issue_codes(outcome: Any) -> str:
     """ " (structure, value)" for an OperationOutcome, "" for anything else."""
-    issues = outcome.get("issue", []) if isinstance(outcome, dict) else []
-    codes = {issue.get("code") for issue in issues if isinstance(issue, dict)} if isinstance(issues, list) else set()
+    codes = {str(issue.get("code")) for issue in objects(outcome, "issue")}
     known = sorted(codes & _ISSUE_TYPES)
     return f" ({', '.join(known)})" if known else ""
+
+
+def objects(node: Any, name: str) -> list[Json]:
+    """The objects of an array that a server sent, without what is none."""
+    items = node.get(name) if isinstance(node, dict) else None
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def backoff_seconds(attempt: int, least: float = 1.0, most: float = 60.0) -> float:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+
 from report_writer.delivery import Tier, deliver
 from report_writer.fhir_endpoint import EhrNotReady, FhirEndpoint
 from vbt.clinical.findings import Quantity, TwinFindings
@@ -261,6 +262,30 @@ def test_entry_refused_inside_a_success_is_a_refusal(server, endpoint, bundle, f
 
 def test_answer_that_is_no_json_is_an_unknown_outcome(server, endpoint, bundle, fault):
     server.faults.append(fault(TRANSACTION, status=200, body=None, commit=True))
+    send(bundle, endpoint)
+    filed_once(server)
+
+
+WEIRD = (None, [], 7, "x", {"a": None}, [None], [{"response": None}], [{"resource": 7}], [{"response": {"status": []}}])
+
+
+@pytest.mark.parametrize("weird", WEIRD)
+@pytest.mark.parametrize("place", [TRANSACTION, "metadata", "DiagnosticReport/_search"])
+def test_answer_of_any_shape_ends_in_a_report_or_a_known_error(server, endpoint, bundle, fault, weird, place):
+    body = {"resourceType": "Bundle", "type": "transaction-response", "fhirVersion": "4.0.1"}
+    body |= dict.fromkeys(("entry", "rest", "issue"), weird)
+    server.faults.append(fault(place, status=200, body=body))
+    try:
+        send(bundle, endpoint)
+    except Rejected:
+        assert server.all("DiagnosticReport") == []
+    assert len(server.all("DiagnosticReport")) <= 1
+
+
+@pytest.mark.parametrize("place", ["metadata", "Patient/_search", "DiagnosticReport/_search"])
+@pytest.mark.parametrize("status", [409, 412])
+def test_conflict_while_reading_is_tried_again(server, endpoint, bundle, fault, place, status):
+    server.faults.append(fault(place, status=status))
     send(bundle, endpoint)
     filed_once(server)
 
