@@ -14,10 +14,11 @@ import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 import vbt_verify
 from audit_ledger.sequencer import Sequencer
 from audit_ledger.witness import Witness
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from vbt.ledger import (
     COSIGNATURE_V1,
     Checkpoint,
