@@ -2,6 +2,8 @@
 
 from vbt.connectome._anatomy import Anatomy as Anatomy
 from vbt.connectome._anatomy import build_anatomy as build_anatomy
+from vbt.connectome._bold import RegionalBold as RegionalBold
+from vbt.connectome._bold import regional_bold as regional_bold
 from vbt.connectome._brain import extract_brain as extract_brain
 from vbt.connectome._build import BuildSettings as BuildSettings
 from vbt.connectome._build import ConnectomeBuild as ConnectomeBuild
