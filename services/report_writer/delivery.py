@@ -211,7 +211,9 @@ def _resolve_patient(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities
     patients = [
         ref for entry in bundle["entry"] for ref in _references(entry["resource"]) if ref.get("type") == "Patient"
     ]
-    identifier = patients[0]["identifier"] if patients else {}
+    if not patients:
+        raise _no_patient("a report without a record number")
+    identifier = patients[0]["identifier"]
     if "Patient" not in offered.searchable or "system" not in identifier:
         return
     token = f"{quote(identifier['system'], safe='')}%7C{quote(identifier['value'], safe='')}"

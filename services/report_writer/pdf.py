@@ -67,7 +67,7 @@ class PrintedIdentity(PatientIdentityLike, Protocol):
 class Figure:
     """A PNG for one section of the report, with what it shows."""
 
-    section: Literal["findings", "fit", "scenarios"]
+    section: Literal["findings", "fit", "input", "scenarios"]
     caption: str
     png: bytes
 
@@ -78,7 +78,7 @@ def report_pdf(
     """The report of a finished twin.
 
     Numbers have the digits that `vbt.fhir.printed` gives them, so PDF and FHIR agree. The report of an unsound twin
-    has no number of the twin, no scenario, and of the figures only those of the input ("fit" is of the twin too).
+    has no number of the twin, no scenario, and of the figures only those of the input.
     """
     sound = findings.verdict == "sound"
     story: list[Flowable] = [*_heading(findings.context_of_use, case, identity)]
@@ -87,7 +87,9 @@ def report_pdf(
     if sound:
         story += _figures(figures, "findings", height=240)
         story += _scenarios(findings.scenarios, figures)
-        story += _fit(figures)
+    story += (
+        _brain("Connectome and fit", ("fit", "input"), figures) if sound else _brain("Connectome", ("input",), figures)
+    )
     story += _quality(findings.quality)
     story += _sentences("Methods", findings.methods)
     story += _sentences("Limits", findings.limits)
@@ -255,10 +257,11 @@ def _scenarios(scenarios: Sequence[Scenario], figures: Sequence[Figure]) -> Iter
     yield from _figures(figures, "scenarios", height=235)
 
 
-def _fit(figures: Sequence[Figure]) -> Iterator[Flowable]:
-    if any(figure.section == "fit" for figure in figures):
-        yield Paragraph("Connectome and fit", styles()["section"])
-        yield from _figures(figures, "fit", height=240)
+def _brain(heading: str, sections: Sequence[str], figures: Sequence[Figure]) -> Iterator[Flowable]:
+    if any(figure.section in sections for figure in figures):
+        yield Paragraph(heading, styles()["section"])
+        for section in sections:
+            yield from _figures(figures, section, height=240)
 
 
 def _figures(figures: Sequence[Figure], section: str, *, height: float) -> Iterator[Flowable]:

@@ -18,9 +18,12 @@ PDF = b"%PDF-1.4 made up"
 TRANSACTION = r"^POST $"
 
 
-def make_bundle(case_id):
+def make_bundle(case_id, patient_id="MRN-7"):
     identity = SimpleNamespace(
-        patient_id="MRN-7", issuer="1.2.276.0.76.3.1.999", accession_number="ACC-1", study_instance_uid="1.2.826.0.1.7"
+        patient_id=patient_id,
+        issuer="1.2.276.0.76.3.1.999",
+        accession_number="ACC-1",
+        study_instance_uid="1.2.826.0.1.7",
     )
     case = CaseContext(
         case_id=case_id,
@@ -307,6 +310,15 @@ def test_no_report_is_filed_unless_exactly_one_active_patient_matches(server, en
         server.add({"resourceType": "Patient", **patient})
     with pytest.raises(Rejected) as caught:
         send(bundle, endpoint)
+    assert caught.value.code == "patient-not-matched"
+    assert server.all("DiagnosticReport") == []
+
+
+def test_report_for_nobody_is_kept_and_never_filed(server, endpoint):
+    nobody = make_bundle("9c1f47d2", patient_id="")
+    assert send(nobody, None).tier is Tier.FILE
+    with pytest.raises(Rejected) as caught:
+        send(nobody, endpoint)
     assert caught.value.code == "patient-not-matched"
     assert server.all("DiagnosticReport") == []
 

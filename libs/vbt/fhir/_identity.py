@@ -43,7 +43,12 @@ class Site:
 
 
 def patient_reference(identity: PatientIdentityLike, site: Site) -> Json:
-    """A logical reference: the suite never creates a patient and never guesses one."""
+    """A logical reference: the suite never creates a patient and never guesses one.
+
+    Without a record number it is a display only: a report for nobody, which `deliver` sends to no EHR.
+    """
+    if not identity.patient_id:
+        return {"type": "Patient", "display": "patient not given"}
     identifier: Json = {"use": "usual", "type": concept(IDENTIFIER_TYPE, "MR")}
     system = site.patient_system or _issuer_system(identity.issuer)
     if system:
@@ -70,8 +75,10 @@ def accession_identifier(identity: PatientIdentityLike, site: Site) -> Json | No
     return {**identifier, "value": identity.accession_number}
 
 
-def study_identifier(identity: PatientIdentityLike) -> Json:
-    """The DICOM study as FHIR Identifier (R4 ImagingStudy, note on identifiers)."""
+def study_identifier(identity: PatientIdentityLike) -> Json | None:
+    """The DICOM study as FHIR Identifier (R4 ImagingStudy, note on identifiers), or None without a study UID."""
+    if not identity.study_instance_uid:
+        return None
     return {"system": DICOM_UID, "value": f"urn:oid:{identity.study_instance_uid}"}
 
 

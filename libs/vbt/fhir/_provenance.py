@@ -28,11 +28,12 @@ def device(case: CaseContext) -> Json:
 
 def imaging_study(case: CaseContext) -> Json:
     """The DICOM study by its UID, with the series that were used."""
+    study = study_identifier(case.identity) or case.identifier("study", case.case_id)
     accession = accession_identifier(case.identity, case.site)
     resource: Json = {
         "resourceType": "ImagingStudy",
         "meta": case.meta(),
-        "identifier": [study_identifier(case.identity), *([accession] if accession else [])],
+        "identifier": [study, *([accession] if accession else [])],
         "status": "available",
         "subject": case.patient(),
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
 from vbt.fhir import CaseContext, ImagingSeries, Json, Receipt, Site, Software, Source, report_bundle
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 import fhirkit
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
+
 from vbt.errors import NotYet, Rejected, Unsound
 from vbt.fhir import ImagingSeries, Site, Source, from_json, report_bundle, stopped_bundle, to_json, validate
 
@@ -29,10 +30,15 @@ def observation(bundle, key):
     return found
 
 
-@pytest.fixture(params=["sound", "unsound", "stopped", "sparse"])
+@pytest.fixture(params=["sound", "unsound", "stopped", "sparse", "nobody"])
 def emitted(request, findings, case, pdf):
     if request.param == "stopped":
         return stopped_bundle(Rejected("too-few-directions", **STOP), pdf, case)
+    if request.param == "nobody":
+        nobody = dataclasses.replace(
+            case.identity, patient_id="", issuer="", accession_number="", study_instance_uid=""
+        )
+        return report_bundle(findings, pdf, dataclasses.replace(case, identity=nobody))
     if request.param == "sparse":
         nothing = dataclasses.replace(case.identity, issuer="HOSP", accession_number="")
         bare = dataclasses.replace(

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import fhirkit
 import pytest
+
 from vbt.fhir import report_bundle, to_json, validate
 
 WRONG = (None, "", " ", [], {}, 7, -1, True, "x y\t", ["a", "a"], {"a": 1}, [None], "urn:uuid:nobody", "2026-13-45")

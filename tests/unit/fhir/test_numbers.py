@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from vbt.clinical.findings import Quantity
 from vbt.fhir import printed, significant
 

@@ -1,6 +1,7 @@
 """Units by the grammar of UCUM, section 2."""
 
 import pytest
+
 from vbt.fhir._ucum import is_ucum
 
 GOOD = "1 % m/s mm ms /s 1/s Hz s-1 mm2/s kg.m2 10*3/uL {spikes}/s mV mm[Hg] um2/ms Cel rad/s dB 10^3 (m/s)/s m{tract}"

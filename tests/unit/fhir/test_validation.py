@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+
 from vbt.fhir import validate
 
 

@@ -234,5 +234,5 @@ def figures(pictures: dict[str, bytes]) -> list[Figure]:
             png=pictures["scenarios"],
         ),
         Figure(section="fit", caption="Measured against modelled connectivity.", png=pictures["fit"]),
-        Figure(section="fit", caption="Weights between regions.", png=pictures["connectome"]),
+        Figure(section="input", caption="Weights between regions.", png=pictures["connectome"]),
     ]
