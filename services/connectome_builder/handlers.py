@@ -69,14 +69,14 @@ class ConnectomeBuilder:
         return regional_bold(
             self._image(study.fmri),
             study.repetition_time_s,
-            build,
+            build.anatomy,
+            build.connectome.region_labels,
             progress=lambda message, fraction: context.progress(message, _BUILD_SHARE + (1 - _BUILD_SHARE) * fraction),
         )
 
     def _message(
         self, event: Event, study: event_pb2.StudyIngested, build: ConnectomeBuild, bold: RegionalBold | None
     ) -> event_pb2.ConnectomeBuilt:
-        pictures = {**build.pictures, **(bold.pictures if bold else {})}
         return event_pb2.ConnectomeBuilt(
             case_id=event.subject,
             revision=event.revision,
@@ -89,7 +89,7 @@ class ConnectomeBuilder:
             methods=[*build.methods, *(bold.methods if bold else ())],
             pictures=[
                 wire.to_wire(self.objects.put(content, "image/png", f"{name}.png"))
-                for name, content in sorted(pictures.items())
+                for name, content in sorted(build.pictures.items())
             ],
         )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import grpc
 
+from report_writer.backend_token import BackendToken
 from report_writer.fhir_endpoint import FhirEndpoint
 from report_writer.handlers import ReportWriter
 from report_writer.pacs import send_report
@@ -37,7 +39,7 @@ def build(runtime: Runtime, settings: ReportSettings) -> Service:
             site=Site(
                 namespace=fhir.namespace, patient_system=fhir.patient_system, accession_system=fhir.accession_system
             ),
-            open_endpoint=partial(_open_endpoint, fhir),
+            open_endpoint=partial(_open_endpoint, fhir, _authorization(fhir)),
             send_to_pacs=partial(send_report, settings=settings.pacs),
         ),
         gives=ReportDelivered,
@@ -50,16 +52,33 @@ def main() -> None:
     run(NAME, "Turns findings into reports and delivers them to the EHR and the PACS.", ReportSettings, build)
 
 
-def _open_endpoint(settings: FhirSettings, headers: dict[str, str]) -> FhirEndpoint | None:
+def _open_endpoint(
+    settings: FhirSettings, authorization: Callable[[bool], str] | None, headers: dict[str, str]
+) -> FhirEndpoint | None:
     if not settings.base_url:
         return None
-    token = settings.bearer_token.get_secret_value()
     return FhirEndpoint(
         settings.base_url,
-        authorization=(lambda _fresh: f"Bearer {token}") if token else None,
+        authorization=authorization,
         timeout_seconds=settings.timeout_seconds,
+        allow_http=settings.allow_http,
         headers=headers,
     )
+
+
+def _authorization(settings: FhirSettings) -> Callable[[bool], str] | None:
+    """The Authorization header for the EHR: signed assertions, a fixed token, or none."""
+    if settings.token_url and settings.private_key:
+        return BackendToken(
+            settings.token_url,
+            client_id=settings.client_id,
+            private_key=settings.private_key.read_bytes(),
+            key_id=settings.key_id,
+            scope=settings.scope,
+            timeout_seconds=settings.timeout_seconds,
+        )
+    token = settings.bearer_token.get_secret_value()
+    return (lambda _fresh: f"Bearer {token}") if token else None
 
 
 def _add_servicer(steps: Steps[ScenariosSimulated, ReportDelivered], server: grpc.Server) -> None:

@@ -42,7 +42,7 @@ def drawings(simulated: ScenariosSimulated, findings: TwinFindings, objects: Obj
     weights = connectome_picture(
         connectome.weights, hemispheres=_hemispheres(connectome.region_labels), unit=connectome.normalisation
     )
-    yield _drawing("connectome", weights, "fit", "The patient's structural connectome.")
+    yield _drawing("connectome", weights, "input", "The patient's structural connectome.")
     if findings.verdict == "sound":
         calibration = Calibration.from_npz(objects.get(wire.from_wire(simulated.posterior)))
         yield _posterior(calibration, findings)
@@ -91,7 +91,7 @@ def _scenarios(run: ScenarioRun, findings: TwinFindings) -> Drawing:
     return _drawing("scenarios", png, "scenarios", caption)
 
 
-def _drawing(name: str, png: bytes, section: Literal["findings", "fit", "scenarios"], caption: str) -> Drawing:
+def _drawing(name: str, png: bytes, section: Literal["findings", "fit", "input", "scenarios"], caption: str) -> Drawing:
     return Drawing(f"{name}.png", png, Figure(section=section, caption=caption, png=png))
 
 
