@@ -1,0 +1,291 @@
+"""Calibrating the resting-state twin: a patient's connectome and BOLD in, a checked posterior out."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float
+
+from vbt.connectome import Connectome
+from vbt.errors import Rejected
+from vbt.inference._bands import EDGES, BandSpectra, band_spectra
+from vbt.inference._calibration import Calibration, PredictiveCheck
+from vbt.inference._gate import diagnose, diagnose_sampler, gate, warnings_of
+from vbt.inference._linear_network import PRIORS, Observed, resting_state
+from vbt.inference._nuts import CHAINS, Draws, Mode, Posterior
+from vbt.simulation import effective_weights, homotopic_pairs, record, static_covariance
+
+WARMUP = 125
+DRAWS = 375
+_STARTS = 4
+_REPLICATES = 100
+_BRAINSTEM = "brainstem"
+REPORTED = ("g", "p", "h", "u")
+_SCALARS = (*REPORTED, "n")
+
+
+def calibrate_resting_state(
+    connectome: Connectome,
+    bold: Float[np.ndarray, "time region"],
+    repetition_time: float,
+    *,
+    rng_seed: int,
+    progress: Callable[[str, float], None] | None = None,
+    warmup: int = WARMUP,
+    draws: int = DRAWS,
+) -> Calibration:
+    """Fit the linear network to the patient's own resting BOLD.
+
+    Slow fluctuations obey x ∝ (I − gW)⁻¹ ξ, W made of the streamline weights to the power p and a homotopic weight h.
+    Inferred: g, p, h, the variance u of a signal shared by all regions, observation noise n, one power per frequency
+    band and one gain per region. The feature is the cross-spectrum averaged over bands between .01 and .1 Hz.
+
+    Parameters
+    ----------
+    bold : one column per region of the connectome; a region without signal is constant or NaN
+    repetition_time : s
+    progress : called with a message and the fraction done
+
+    Raises
+    ------
+    Rejected
+        where the recording cannot inform the model, naming the rule and the value.
+    """
+    tell = progress or (lambda _message, _fraction: None)
+    used = used_regions(connectome, bold)
+    index = np.flatnonzero(used)
+    labels = tuple(connectome.region_labels[i] for i in index)
+    weights = connectome.weights[np.ix_(index, index)]
+    tell("cross-spectra", 0.0)
+    spectra = band_spectra(bold[:, index], repetition_time)
+    # float64 for this computation only: the switch is thread-local and ends with the block.
+    with jax.enable_x64(True):
+        observed = observe(weights, labels, spectra)
+        posterior = _posterior(len(index), len(spectra.counts))
+        tell("finding the mode", 0.02)
+        mode = posterior.mode(observed, starts=_STARTS, rng_seed=rng_seed)
+        if progress is None:
+            heard = None
+        else:
+
+            def heard(phase: str, fraction: float, divergences: int) -> None:
+                tell(f"{phase}, {divergences} divergent", 0.05 + 0.9 * fraction)
+
+        sampled = posterior.sample(observed, mode, warmup=warmup, draws=draws, rng_seed=rng_seed, progress=heard)
+        fit = _Fit(connectome, weights, labels, spectra, observed, posterior, sampled)
+        tell("checking the fit", 0.95)
+        halves = _split_half_z(fit, bold[:, index], repetition_time, rng_seed)
+        calibration = _calibration(fit, index, repetition_time, halves, rng_seed, bold)
+    tell("calibrated", 1.0)
+    return calibration
+
+
+def used_regions(connectome: Connectome, bold: Float[np.ndarray, "time region"]) -> Bool[np.ndarray, " region"]:
+    """Cortical and subcortical regions with a connection and a BOLD signal; the brainstem is left out."""
+    if bold.ndim != 2 or bold.shape[1] != len(connectome.region_labels):
+        raise Rejected(
+            "bold-not-on-the-parcellation",
+            rule="BOLD has one column per region of the connectome",
+            got=f"shape {bold.shape} for {len(connectome.region_labels)} regions",
+            action="extract regional BOLD with the connectome's own parcellation",
+        )
+    strength = connectome.weights.sum(axis=0) + connectome.weights.sum(axis=1)
+    finite = np.isfinite(bold).all(axis=0)
+    varies = finite & (np.ptp(np.where(finite, bold, 0.0), axis=0) > 0)
+    named = np.array([_BRAINSTEM not in label.lower().replace("-", "") for label in connectome.region_labels])
+    return np.asarray(named & varies & (strength > 0))
+
+
+def observe(weights: np.ndarray, region_labels: tuple[str, ...], spectra: BandSpectra) -> Observed:
+    """The connectome and cross-spectra as the model's data."""
+    symmetric = 0.5 * (weights + weights.T)
+    connected = symmetric > 0.0
+    arrays = (
+        np.log(np.where(connected, symmetric, 1.0)),
+        connected,
+        homotopic_pairs(region_labels),
+        spectra.spectra,
+        spectra.counts,
+    )
+    return Observed(*(jnp.asarray(array, dtype=float) for array in arrays))
+
+
+@functools.lru_cache(maxsize=4)
+def _posterior(regions: int, bands: int) -> Posterior:
+    """The compiled model for a number of regions and bands."""
+    square = jnp.eye(regions)
+    shapes = Observed(square, square, square, jnp.stack([square] * bands), jnp.ones(bands))
+    return Posterior(resting_state, shapes)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    connectome: Connectome
+    weights: np.ndarray
+    labels: tuple[str, ...]
+    spectra: BandSpectra
+    observed: Observed
+    posterior: Posterior
+    sampled: Draws
+
+    @functools.cached_property
+    def constrained(self) -> dict[str, np.ndarray]:
+        """Draws by name, ``(chain, draw, …)``."""
+        chains, count, dimension = self.sampled.unconstrained.shape
+        flat = self.posterior.constrained(self.sampled.unconstrained.reshape(-1, dimension), self.observed)
+        return {name: value.reshape(chains, count, *value.shape[1:]) for name, value in flat.items()}
+
+    @functools.cached_property
+    def standard(self) -> dict[str, np.ndarray]:
+        """The same draws as standard-normal quantiles of their priors."""
+        chains, count, dimension = self.sampled.unconstrained.shape
+        split = self.posterior.split(self.sampled.unconstrained.reshape(-1, dimension))
+        by_name = {name.removesuffix("_normal"): value for name, value in split.items()}
+        return {name: value.reshape(chains, count, *value.shape[1:]) for name, value in by_name.items()}
+
+
+def model_correlation(weights: np.ndarray, labels: tuple[str, ...], value: dict[str, Any]) -> np.ndarray:
+    """Correlation of slow fluctuations at one value of g, p, h, u; the NumPy twin of the model's own."""
+    coupled = effective_weights(weights, labels, float(value["p"]), float(value["h"]))
+    covariance = static_covariance(coupled, float(value["g"])) + float(value["u"]) / len(labels)
+    return _correlation(covariance)
+
+
+def _correlation(covariance: np.ndarray) -> np.ndarray:
+    deviation = np.sqrt(np.diag(covariance))
+    return np.asarray(covariance / np.outer(deviation, deviation))
+
+
+def _pairs(matrix: np.ndarray) -> np.ndarray:
+    return np.asarray(matrix[np.triu_indices(len(matrix), 1)])
+
+
+def _r(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.corrcoef(_pairs(first), _pairs(second))[0, 1])
+
+
+def _calibration(
+    fit: _Fit, index: np.ndarray, repetition_time: float, halves: float, rng_seed: int, bold: np.ndarray
+) -> Calibration:
+    scalars = {name: fit.constrained[name] for name in _SCALARS}
+    bands = {f"c[{b}]": fit.constrained["c"][..., b] for b in range(len(fit.spectra.counts))}
+    standard = {**{name: fit.standard[name] for name in _SCALARS}}
+    standard |= {f"c[{b}]": fit.standard["c"][..., b] for b in range(len(fit.spectra.counts))}
+    draws = {**scalars, **bands}
+    parameters = tuple(diagnose(name, draws[name], standard[name], nuisance=name not in REPORTED) for name in draws)
+    sampler = diagnose_sampler(fit.sampled)
+    # The many regional gains are not gated one by one; if they did not mix, the density of the whole would show it.
+    density = diagnose("posterior density", fit.sampled.density, fit.standard["g"], nuisance=True)
+    reasons = gate((*parameters, density), sampler)
+    if not parameters[0].identifiable:
+        reasons = (*reasons, f"the recording does not identify g: shrinkage {parameters[0].shrinkage:.2f}")
+    medians = {name: np.median(value, axis=(0, 1)) for name, value in fit.constrained.items()}
+    fitted = _correlation(
+        model_correlation(fit.weights, fit.labels, medians) + float(medians["n"]) * np.eye(len(fit.labels))
+    )
+    empirical = _correlation(fit.spectra.correlation)
+    checks, ceiling = _predictive_checks(fit, empirical, fitted, rng_seed)
+    symmetric = 0.5 * (fit.weights + fit.weights.T)
+    return Calibration(
+        region_labels=fit.labels,
+        used_regions=index,
+        repetition_time=repetition_time,
+        draws=draws,
+        priors={name: (prior.family, *prior.arguments) for name, prior in PRIORS.items()},
+        parameters=parameters,
+        sampler=sampler,
+        verdict="unsound" if reasons else "sound",
+        reasons=reasons,
+        warnings=warnings_of(sampler),
+        empirical_fc=empirical,
+        fitted_fc=fitted,
+        fit=_r(empirical, fitted),
+        baselines={"SC": _r(empirical, symmetric), "SC^0.25": _r(empirical, symmetric**0.25)},
+        noise_ceiling=ceiling,
+        checks=checks,
+        split_half_z=halves,
+        bold_sd=float(np.median(fit.spectra.scale)),
+        band_edges=fit.spectra.edges,
+        band_counts=tuple(int(count) for count in fit.spectra.counts),
+        manifest=record(
+            "vbt.inference.calibrate_resting_state",
+            inputs={"weights": fit.connectome.weights, "bold": bold},
+            outputs={"draws": np.stack(list(draws.values()))},
+            parameters={
+                "repetition_time": repetition_time,
+                "sampler": "NumPyro NUTS",
+                "warmup_and_draws": list(fit.sampled.energy.shape),
+            },
+            seeds=(rng_seed,),
+            dt=None,
+            precision="double",
+            batch_shape=(CHAINS,),
+        ),
+    )
+
+
+def _predictive_checks(
+    fit: _Fit, empirical: np.ndarray, fitted: np.ndarray, rng_seed: int
+) -> tuple[tuple[PredictiveCheck, ...], float]:
+    """FC of recordings replicated from posterior draws against the FC that was measured."""
+    rng = np.random.default_rng(rng_seed)
+    total = fit.constrained["g"].size
+    observed = {
+        "mean FC": _pairs(empirical).mean(),
+        "spread of FC": _pairs(empirical).std(),
+        "fit r": _r(empirical, fitted),
+    }
+    replicated: dict[str, list[float]] = {name: [] for name in observed}
+    for draw in rng.choice(total, size=min(_REPLICATES, total), replace=False):
+        fc = _replicate(fit, int(draw), rng)
+        replicated["mean FC"].append(_pairs(fc).mean())
+        replicated["spread of FC"].append(_pairs(fc).std())
+        replicated["fit r"].append(_r(fc, fitted))
+    checks = tuple(
+        PredictiveCheck(
+            name=name,
+            observed=float(value),
+            replicated=float(np.median(replicated[name])),
+            p_value=float((np.array(replicated[name]) > value).mean()),
+        )
+        for name, value in observed.items()
+    )
+    return checks, float(np.median(replicated["fit r"]))
+
+
+def _replicate(fit: _Fit, draw: int, rng: np.random.Generator) -> np.ndarray:
+    """FC of one recording with the bins of the measured one, bands weighted as fitted."""
+    value = {name: array.reshape(-1, *array.shape[2:])[draw] for name, array in fit.constrained.items()}
+    correlation = model_correlation(fit.weights, fit.labels, value)
+    counts = fit.spectra.counts
+    noise = value["n"] * (counts * value["c"]).sum() / counts.sum()
+    regions = len(fit.labels)
+    total = np.zeros((regions, regions))
+    for power, count in zip(value["c"], counts, strict=True):
+        factor = np.linalg.cholesky(power * correlation + noise * np.eye(regions))
+        normal = rng.normal(size=(2, count, regions)) @ factor.T
+        total += np.einsum("kfi,kfj->ij", normal, normal)
+    return _correlation(total)
+
+
+def _split_half_z(fit: _Fit, bold: np.ndarray, repetition_time: float, rng_seed: int) -> float:
+    """Do the halves of the recording agree on g? By Laplace approximation, on the scale where the prior is normal."""
+    half = len(bold) // 2
+    try:
+        pieces = [band_spectra(part, repetition_time) for part in (bold[:half], bold[half : 2 * half])]
+    except Rejected:
+        return float("nan")
+    if any(len(piece.counts) != len(EDGES) - 1 for piece in pieces) or len(fit.spectra.counts) != len(EDGES) - 1:
+        return float("nan")
+    location, variance = [], []
+    for piece in pieces:
+        mode: Mode = fit.posterior.mode(observe(fit.weights, fit.labels, piece), starts=2, rng_seed=rng_seed)
+        location.append(float(fit.posterior.split(mode.location[None])["g_normal"][0]))
+        variance.append(float(fit.posterior.split(np.diag(mode.covariance)[None])["g_normal"][0]))
+    return float((location[0] - location[1]) / np.sqrt(sum(variance)))
