@@ -183,7 +183,7 @@ def _conclude(settings: SuiteSettings, folders: _Folders, case: Case, *, as_json
 
 def _verified(bundle: Path, console: Console, *, as_json: bool) -> int:
     """The verdict of the stand-alone verifier, its first line shown."""
-    result = vbt_verify.Verification(bundle, policy=None, anchors=[], receipts=[], report=None, mirror=None)
+    result = vbt_verify.Verification(bundle)
     if not as_json:
         console.print(vbt_verify.headline(result), markup=False)
     return {vbt_verify.OK: 0, vbt_verify.FAIL: 1}.get(result.status, 2)

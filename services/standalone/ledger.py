@@ -78,10 +78,15 @@ def export(settings: SuiteSettings, path: Path, case_id: str | None) -> None:
 def verify(settings: SuiteSettings, *, as_json: bool) -> int:
     """Export the log and give it to `vbt-verify` with the witness's note as an anchor; its exit code."""
     with tempfile.TemporaryDirectory(prefix="vbt-verify-") as directory:
-        bundle = Path(directory) / "bundle.zip"
+        bundle, anchor = Path(directory) / "bundle.zip", Path(directory) / NOTE_FILE
+        # The note first: one that is younger than the bundle would speak of entries that the bundle cannot have.
+        note = settings.witness_directory / NOTE_FILE
+        anchored = note.exists()
+        if anchored:
+            anchor.write_bytes(note.read_bytes())
         export(settings, bundle, None)
-        arguments = [str(bundle), "--anchor", str(settings.witness_directory / NOTE_FILE)]
-        return vbt_verify.main([*arguments, *(["--json"] if as_json else [])])
+        arguments = [str(bundle), *(["--anchor", str(anchor)] if anchored else []), *(["--json"] if as_json else [])]
+        return vbt_verify.main(arguments)
 
 
 def _export_alone(settings: SuiteSettings, path: Path, case_id: str | None) -> None:
