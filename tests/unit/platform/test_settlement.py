@@ -140,6 +140,17 @@ def test_a_record_that_comes_twice_is_settled_once(line: Line) -> None:
     assert len(line.audit()) == 1
 
 
+def test_of_two_workers_on_one_record_the_second_to_commit_changes_nothing(line: Line) -> None:
+    def overtaken(event: Event, context: StageContext) -> Effects:
+        line.settle(_build)  # a worker that was frozen wakes after another did its work
+        slow = _build(event, context)
+        return replace(slow, audit=[context.audit("connectome.built-again")])
+
+    line.settle(overtaken)
+    assert len(line.rows(state.outbox)) == 1
+    assert [entry["action"] for entry in line.audit()] == ["connectome.built"]
+
+
 @pytest.mark.parametrize("kind", [Rejected, Unsound])
 def test_a_refusal_stops_the_case_and_says_why(line: Line, kind: type[TwinError]) -> None:
     line.settle(_raise(kind("too-few", rule="r", got="g", action="a")))
