@@ -248,13 +248,14 @@ def test_malformed_object_is_quarantined_and_the_association_goes_on(
     "uid",
     ["../../evil", "/etc/passwd", "1.2.3\x00.dcm", "1." * 33 + "1", "1..2", "", "1.2.3 ;rm", "1.2.3\n4", "..", "~"],
 )
-def test_hostile_uid_is_refused_and_writes_nothing(receiver: Receiver, uid: str) -> None:
+def test_hostile_uid_is_refused_and_writes_nothing(receiver: Receiver, ledger: Ledger, uid: str) -> None:
     association = associate(receiver)
     assert not is_valid_uid(uid)
     assert raw_store(association, uid, encoded(image(1))) == 0xA900
     assert send(association, image(2)) == [0]
     association.release()
     assert len(visible(receiver)) == 1
+    assert not ledger.quarantined
     assert not list(receiver.settings.spool.parent.glob("*evil*"))
 
 

@@ -17,7 +17,7 @@ SIEMENS_HEADER, SIEMENS_CSA = "SIEMENS MR HEADER", "SIEMENS CSA HEADER"
 PHILIPS_001, PHILIPS_005, UIH = "PHILIPS IMAGING DD 001", "PHILIPS MR IMAGING DD 001", "IMAGE PRIVATE HEADER"
 
 # Private creators sit at (gggg,00bb); specific_tags needs the creators and every block the element may lie in.
-_PRIVATE = ((0x0019, (0x0C, 0x0D, 0x0E)), (0x0029, (0x10,)), (0x0065, (0x09, 0x37)), (0x2001, (0x03, 0x04)),
+_PRIVATE = ((0x0019, (0x0C, 0x0D, 0x0E)), (0x0029, (0x10,)), (0x0065, (0x09, 0x37)), (0x2001, (0x03, 0x04, 0x18)),
             (0x2005, (0xB0, 0xB1, 0xB2)))  # fmt: skip
 _BLOCKS = range(0x10, 0x15)
 GRADIENT_TAGS: tuple[int, ...] = (
@@ -79,12 +79,12 @@ def _standard(dataset: Dataset) -> Gradient:
 
 
 def _siemens(dataset: Dataset) -> Gradient:
-    b_value = _private(dataset, 0x0019, SIEMENS_HEADER, 0x0C)
+    b_value = private_value(dataset, 0x0019, SIEMENS_HEADER, 0x0C)
     if b_value is not None:
-        directionality = str(_private(dataset, 0x0019, SIEMENS_HEADER, 0x0D) or "")
-        direction = _private(dataset, 0x0019, SIEMENS_HEADER, 0x0E)
+        directionality = str(private_value(dataset, 0x0019, SIEMENS_HEADER, 0x0D) or "")
+        direction = private_value(dataset, 0x0019, SIEMENS_HEADER, 0x0E)
         return Gradient(float(b_value), _unit(direction), directionality.strip() == "ISOTROPIC")
-    header = _private(dataset, 0x0029, SIEMENS_CSA, 0x10)
+    header = private_value(dataset, 0x0029, SIEMENS_CSA, 0x10)
     if not isinstance(header, bytes):
         return NO_GRADIENT
     values = csa_values(header)
@@ -95,22 +95,22 @@ def _siemens(dataset: Dataset) -> Gradient:
 
 
 def _philips(dataset: Dataset) -> Gradient:
-    b_value = _private(dataset, 0x2001, PHILIPS_001, 0x03)
+    b_value = private_value(dataset, 0x2001, PHILIPS_001, 0x03)
     if b_value is None:
         return NO_GRADIENT
-    axes = [_private(dataset, 0x2005, PHILIPS_005, element) for element in (0xB0, 0xB1, 0xB2)]
-    isotropic = str(_private(dataset, 0x2001, PHILIPS_001, 0x04) or "").strip() == "I"
+    axes = [private_value(dataset, 0x2005, PHILIPS_005, element) for element in (0xB0, 0xB1, 0xB2)]
+    isotropic = str(private_value(dataset, 0x2001, PHILIPS_001, 0x04) or "").strip() == "I"
     return Gradient(float(b_value), None if None in axes else _unit(axes), isotropic)
 
 
 def _uih(dataset: Dataset) -> Gradient:
-    b_value = _private(dataset, 0x0065, UIH, 0x09)
+    b_value = private_value(dataset, 0x0065, UIH, 0x09)
     if b_value is None:
         return NO_GRADIENT
-    return Gradient(float(b_value), _unit(_private(dataset, 0x0065, UIH, 0x37)))
+    return Gradient(float(b_value), _unit(private_value(dataset, 0x0065, UIH, 0x37)))
 
 
-def _private(dataset: Dataset, group: int, creator: str, element: int) -> Any:
+def private_value(dataset: Dataset, group: int, creator: str, element: int) -> Any:
     """A private element found by its creator, whatever block the creator reserved; None where it is absent."""
     for block in _BLOCKS:
         reserved = dataset.get((group, block))

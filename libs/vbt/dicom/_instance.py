@@ -14,7 +14,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from vbt.dicom._gradients import GRADIENT_TAGS, Gradient, read_gradient
+from vbt.dicom._gradients import GRADIENT_TAGS, PHILIPS_001, Gradient, private_value, read_gradient
 from vbt.dicom._identity import PatientKey
 from vbt.dicom._mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
 from vbt.errors import Rejected
@@ -55,7 +55,7 @@ def _tag(keyword: str) -> int:
     return tag
 
 
-_WANTED: list[int] = [*map(_tag, _FACT_KEYWORDS), *GRADIENT_TAGS, *MOSAIC_TAGS, 0x20011018]
+_WANTED: list[int] = [*map(_tag, _FACT_KEYWORDS), *GRADIENT_TAGS, *MOSAIC_TAGS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,6 @@ class Declared:
 
     temporal_positions: int | None
     slices: int | None
-    gradient_orientations: int | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -336,13 +335,10 @@ def _contrast(dataset: Dataset) -> Contrast:
 
 
 def _declared(dataset: Dataset) -> Declared:
-    slices = None
-    if dataset.get("Manufacturer", "").upper().startswith("PHILIPS") and 0x20011018 in dataset:
-        slices = int(dataset[0x20011018].value)
+    slices = private_value(dataset, 0x2001, PHILIPS_001, 0x18)
     return Declared(
         temporal_positions=_integer(dataset, "NumberOfTemporalPositions") or None,
-        slices=slices,
-        gradient_orientations=None,
+        slices=None if slices is None else int(slices),
     )
 
 

@@ -308,16 +308,9 @@ def _require_every_volume(instances: tuple[Instance, ...], plan: VolumePlan, rol
     declared = instances[0].declared
     if declared.slices is not None and not instances[0].mosaic and plan.shape[2] < declared.slices:
         raise _missing_slices(plan.shape[2], declared.slices)
-    expected = plan.volumes
-    if role is not Role.T1 and declared.temporal_positions:
-        expected = max(expected, declared.temporal_positions)
-    if len(instances) == plan.volumes and role is not Role.T1:
-        # One file per volume: a gap in the instance numbers is a volume that never came.
-        numbers = {instance.instance_number for instance in instances}
-        if len(numbers) == len(instances):
-            expected = max(expected, max(numbers) - min(numbers) + 1)
-    if declared.gradient_orientations:
-        expected = max(expected, declared.gradient_orientations)
+    if role is Role.T1:
+        return
+    expected = max(declared.temporal_positions or 0, plan.volumes + _skipped_volumes(instances, plan))
     if plan.volumes < expected:
         raise Rejected(
             "missing-volumes",
@@ -325,6 +318,23 @@ def _require_every_volume(instances: tuple[Instance, ...], plan: VolumePlan, rol
             got=f"{plan.volumes} of {expected} volumes",
             action="send the whole series again",
         )
+
+
+def _skipped_volumes(instances: tuple[Instance, ...], plan: VolumePlan) -> int:
+    """Volumes that a gap in the instance numbers tells of.
+
+    Only gaps that are whole volumes long count, in a series numbered volume by volume: vendors that number slice by
+    slice leave gaps for images they never exported.
+    """
+    files_per_volume = len(instances) / plan.volumes
+    numbers = np.array(sorted({instance.instance_number for instance in instances}))
+    if len(numbers) != len(instances):
+        return 0
+    gaps = np.diff(numbers) - 1
+    gaps = gaps[gaps > 0]
+    if not len(gaps) or files_per_volume < 1 or (gaps % files_per_volume).any():
+        return 0
+    return int(gaps.sum() / files_per_volume)
 
 
 def _missing_slices(received: int, expected: int) -> Rejected:

@@ -115,8 +115,11 @@ def test_unlisted_text_is_removed_by_default() -> None:
     image.LUTExplanation = "canary lut"
     image.add_new(0x00291234, "LO", "canary private")
     image.add_new(0x60003000, "OW", b"canary overlay")
+    image.add_new(0x60020010, "US", 2)
     image.add_new(0x00080000, "UL", 12)
-    content = _bytes(deidentify(image, KEY))
+    cleaned = deidentify(image, KEY)
+    content = _bytes(cleaned)
+    assert not {0x60003000, 0x60020010, 0x00080000} & set(cleaned.keys())
     assert b"anary" not in content
     assert b"CANARYAE" not in content
 

@@ -96,6 +96,13 @@ def test_missing_volume_is_refused(write_diffusion: Write, write_t1: Write) -> N
     assert _refusal(folder, write_t1()) == "missing-volumes"
 
 
+def test_gap_in_the_instance_numbers_is_a_missing_volume(write_diffusion: Write, write_t1: Write) -> None:
+    folder = write_diffusion()
+    for path in folder.glob("03_*.dcm"):
+        path.unlink()
+    assert _refusal(folder, write_t1()) == "missing-volumes"
+
+
 def test_diffusion_without_gradients_is_refused(write_diffusion: Write, write_t1: Write) -> None:
     assert _refusal(write_diffusion(gradients=False), write_t1()) == "diffusion-without-gradients"
 
