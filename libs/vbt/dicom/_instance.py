@@ -12,7 +12,12 @@ from pydicom import Dataset, config, dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from vbt.dicom._gradients import GRADIENT_TAGS, PHILIPS_001, Gradient, private_value, read_gradient
 from vbt.dicom._identity import PatientKey
@@ -32,6 +37,8 @@ MR_CLASSES = {
 }
 MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
 _NATIVE = {ExplicitVRLittleEndian, ImplicitVRLittleEndian}
+# Inflating happens before any size is known: 1 MiB can become gigabytes (hospital.md 0.4). Big endian is retired.
+_UNREAD = {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 
 _FACT_KEYWORDS = (
@@ -173,8 +180,7 @@ def transfer_syntax(content: bytes | mmap.mmap) -> str:
 
 def _read(path: Path, content: mmap.mmap) -> Instance | Unreadable:
     syntax = transfer_syntax(content)
-    if syntax == DeflatedExplicitVRLittleEndian:
-        # Inflating happens before any size is known: 1 MiB can become gigabytes (hospital.md 0.4).
+    if syntax in _UNREAD:
         return Unreadable(path, unreadable_transfer_syntax())
     with config.disable_value_validation():
         dataset = dcmread(cast(BinaryIO, content), stop_before_pixels=True, specific_tags=_WANTED)

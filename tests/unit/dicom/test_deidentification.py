@@ -12,7 +12,7 @@ import pytest
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from vbt.dicom import deidentify, deidentify_with_evidence
 from vbt.dicom._csa import _element, csa_values, gradients_only
@@ -199,6 +199,27 @@ def test_pixels_and_the_original_are_untouched() -> None:
     cleaned = deidentify(image, KEY)
     assert cleaned.PixelData == bytes(range(8))
     assert _bytes(image) == before
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, RLELossless])
+def test_other_encodings_keep_pixels_and_geometry(syntax: UID, tmp_path: Path) -> None:
+    image = _image()
+    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+    image.BitsStored, image.HighBit, image.PixelPaddingValue = 16, 15, 7
+    image.ImagePositionPatient = [1.5, -2.25, 3.125]
+    image.PatientComments = "canary"
+    image.save_as(tmp_path / "plain.dcm", enforce_file_format=True)
+    read = dcmread(tmp_path / "plain.dcm")
+    if syntax.is_compressed:
+        read.compress(syntax, generate_instance_uid=False)
+    read.file_meta.TransferSyntaxUID = syntax
+    read.save_as(tmp_path / "other.dcm", implicit_vr=syntax.is_implicit_VR, little_endian=True)
+    deidentify(dcmread(tmp_path / "other.dcm"), KEY).save_as(tmp_path / "clean.dcm", enforce_file_format=True)
+    clean = dcmread(tmp_path / "clean.dcm")
+    assert clean.file_meta.TransferSyntaxUID == syntax
+    assert clean.pixel_array.tobytes() == bytes(range(8))
+    assert (clean.ImagePositionPatient, clean.PixelPaddingValue) == ([1.5, -2.25, 3.125], 7)
+    assert "PatientComments" not in clean
 
 
 def test_only_listed_private_elements_stay() -> None:

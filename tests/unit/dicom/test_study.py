@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.encaps import encapsulate
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from vbt.dicom import Role, anatomical_volume, diffusion_volumes, read_study, require_protocol
 from vbt.errors import Rejected
@@ -61,6 +62,21 @@ def test_file_names_and_order_change_nothing(write_diffusion: Write, tmp_path: P
     after = diffusion_volumes(read_study([folder]).series[0])
     np.testing.assert_array_equal(before.image.get_fdata(), after.image.get_fdata())
     np.testing.assert_array_equal(before.bvecs, after.bvecs)
+
+
+@pytest.mark.parametrize("syntax", ["implicit", "rle"])
+def test_other_encodings_give_the_same_volume(write_t1: Write, syntax: str) -> None:
+    plain = anatomical_volume(read_study([write_t1()]).series[0]).get_fdata()
+    folder = write_t1("other")
+    for path in folder.iterdir():
+        image = dcmread(path)
+        if syntax == "rle":
+            image.compress(RLELossless, generate_instance_uid=False)
+            image.save_as(path, enforce_file_format=True)
+        else:
+            image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+            image.save_as(path, implicit_vr=True, little_endian=True)
+    np.testing.assert_array_equal(anatomical_volume(read_study([folder]).series[0]).get_fdata(), plain)
 
 
 def test_complete_study_is_ready(write_diffusion: Write, write_t1: Write) -> None:
