@@ -17,7 +17,7 @@ from vbt.connectome import Connectome
 from vbt.synthetic import PatientSettings, Truth, recovery_scores
 from vbt.synthetic._acquisition import AXIAL, grid_affine
 from vbt.synthetic._anatomy import Anatomy, make_anatomy
-from vbt.synthetic._diffusion import brain_centre
+from vbt.synthetic._diffusion import slab_centre
 from vbt.synthetic._patient import true_connectome
 from vbt.synthetic._phantom import Fixels, cleared, fixels_on
 from vbt.synthetic._selection import make_bundles
@@ -130,7 +130,9 @@ def main(seeds: list[int], settings: PatientSettings) -> None:
         report("true streamlines", recovery_scores(truth, connectome(anatomy, *ends, np.ones(len(lines)), arcs)))
 
         protocol = settings.diffusion
-        affine = grid_affine(AXIAL, (protocol.voxel_mm,) * 3, protocol.shape, brain_centre(anatomy))
+        affine = grid_affine(
+            AXIAL, (protocol.voxel_mm,) * 3, protocol.shape, slab_centre(anatomy, protocol.shape[2] * protocol.voxel_mm)
+        )
         fixels = fixels_on(bundles, affine, protocol.shape)
         rng = np.random.default_rng(seed)
         pick = rng.choice(len(fixels.voxel), SEEDS, p=fixels.fraction / fixels.fraction.sum())

@@ -13,8 +13,8 @@ from vbt.connectome import desikan_killiany, mni_templates
 from vbt.synthetic._settings import PatientSettings
 
 # The head's box in scanner RAS+ mm: lower corner and extent.
-_BOX_ORIGIN = np.array([-94.0, -128.0, -106.0])
-_BOX_EXTENT = np.array([188.0, 240.0, 218.0])
+_BOX_ORIGIN = np.array([-100.0, -134.0, -108.0])
+_BOX_EXTENT = np.array([200.0, 248.0, 224.0])
 
 # Relative T1-weighted intensities (inversion-prepared gradient echo at 3 T; bone and air give almost nothing).
 T1_WHITE, T1_GREY, T1_CSF = 1.0, 0.66, 0.22
@@ -96,13 +96,13 @@ def make_anatomy(rng: np.random.Generator, settings: PatientSettings) -> Anatomy
     numbers = np.where(cortical & (white > np.maximum(grey, csf)), 0, numbers)
 
     distance = _distance_from(brain, spacing) * (1 + _ripple(rng, shape, 0.12))
-    rim = ~brain & (distance < _CSF_EDGE)
+    rim = ~brain & ((distance < _CSF_EDGE) | ndimage.binary_dilation(brain))
     return Anatomy(
         labels=_filled(brain, numbers, np.int16),
         white=_filled(brain, white, np.float32),
         grey=_filled(brain, grey, np.float32),
         csf=_filled(brain, csf, np.float32) + rim.astype(np.float32),
-        head=_outer_head(brain, distance, mni),
+        head=_outer_head(brain | rim, distance, mni),
         brain=brain,
         mni=mni,
         affine=affine,
@@ -192,7 +192,7 @@ def _distance_from(brain: Bool[np.ndarray, "x y z"], spacing: float) -> Float[np
 
 
 def _outer_head(
-    brain: Bool[np.ndarray, "x y z"], distance: Float[np.ndarray, "x y z"], mni: Float[np.ndarray, "x y z 3"]
+    inside: Bool[np.ndarray, "x y z"], distance: Float[np.ndarray, "x y z"], mni: Float[np.ndarray, "x y z 3"]
 ) -> Float[np.ndarray, "x y z"]:
     """Skull with its marrow, fat and skin as shells; muscle below the skull base; air elsewhere."""
     x, y, z = np.moveaxis(mni, -1, 0)
@@ -203,7 +203,7 @@ def _outer_head(
     beyond = base & (distance > _SKULL_EDGE)
     rim = np.hypot(x / 62, (y + 15) / 75) > 0.93
     head[beyond] = np.where(rim[beyond], _T1_FAT, _T1_MUSCLE)
-    head[brain] = 0
+    head[inside] = 0
     return np.asarray(head, np.float32)
 
 

@@ -21,7 +21,8 @@ _BALLS = {"white": 0.8e-3, "grey": 0.9e-3, "csf": 3.0e-3, "head": 0.6e-3}
 # Signal at b = 0 relative to white matter (T2-weighted, fat suppressed).
 _PROTON = {"white": 1.0, "grey": 1.25, "csf": 3.0, "head": 0.12}
 _SIGNAL = 800.0
-_TILT_DEGREES = -6.0
+_ABOVE_MM = 5.0
+_TILT_DEGREES = -4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,12 @@ def scan_diffusion(
     rng: np.random.Generator, anatomy: Anatomy, bundles: list[Bundle], protocol: DiffusionProtocol
 ) -> DiffusionScan:
     """Acquire a diffusion series of the anatomy with its bundles."""
-    affine = grid_affine(tilted(AXIAL, _TILT_DEGREES), (protocol.voxel_mm,) * 3, protocol.shape, brain_centre(anatomy))
+    affine = grid_affine(
+        tilted(AXIAL, _TILT_DEGREES),
+        (protocol.voxel_mm,) * 3,
+        protocol.shape,
+        slab_centre(anatomy, protocol.shape[2] * protocol.voxel_mm),
+    )
     fixels = fixels_on(bundles, affine, protocol.shape)
     fractions = tissue_fractions(anatomy, affine, protocol.shape)
     bvals, bvecs = gradient_scheme(protocol)
@@ -105,7 +111,10 @@ def even_directions(count: int) -> Float[np.ndarray, "direction 3"]:
     return np.asarray(vectors * np.where(np.arange(count) % 2, -1.0, 1.0)[:, None])
 
 
-def brain_centre(anatomy: Anatomy) -> Float[np.ndarray, "3"]:
-    """Middle of the brain's bounding box, scanner mm."""
+def slab_centre(anatomy: Anatomy, height: float) -> Float[np.ndarray, "3"]:
+    """Centre (scanner mm) of a stack of slices that high (mm): on the brain, its top in view if not all of it fits."""
     extent = [np.flatnonzero(anatomy.brain.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return anatomy.points(np.array([(e[0] + e[-1]) / 2 for e in extent]))
+    centre = anatomy.points(np.array([(e[0] + e[-1]) / 2 for e in extent]))
+    top = anatomy.points(np.array([0.0, 0.0, extent[2][-1]]))[2]
+    centre[2] = max(centre[2], top + _ABOVE_MM - height / 2)
+    return centre

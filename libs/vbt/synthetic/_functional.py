@@ -20,7 +20,7 @@ from vbt.synthetic._acquisition import (
     tissue_fractions,
 )
 from vbt.synthetic._anatomy import Anatomy, as_image
-from vbt.synthetic._diffusion import brain_centre
+from vbt.synthetic._diffusion import slab_centre
 from vbt.synthetic._settings import FunctionalProtocol
 
 # T2*-weighted signal relative to grey matter.
@@ -52,12 +52,17 @@ def scan_bold(
     protocol: FunctionalProtocol,
 ) -> FunctionalScan:
     """Acquire a run in which every region's grey matter follows its time series (percent signal change)."""
-    affine = grid_affine(tilted(AXIAL, _TILT_DEGREES), (protocol.voxel_mm,) * 3, protocol.shape, brain_centre(anatomy))
+    affine = grid_affine(
+        tilted(AXIAL, _TILT_DEGREES),
+        (protocol.voxel_mm,) * 3,
+        protocol.shape,
+        slab_centre(anatomy, protocol.shape[2] * protocol.voxel_mm),
+    )
     fractions = tissue_fractions(anatomy, affine, protocol.shape)
     rest = sum(_INTENSITY[tissue] * fractions[tissue] for tissue in _INTENSITY)
     change = _regional_share(anatomy, affine, protocol.shape) * fractions["grey"][:, None]
     motion = head_positions(rng, len(regional_bold), protocol.motion_mm, protocol.motion_degrees, wander=0.97)
-    drift = _drift(rng, anatomy, affine, protocol)
+    drift = _drift(rng, affine, protocol)
     volumes = np.empty((*protocol.shape, len(regional_bold)), np.int16)
     time = np.linspace(-1, 1, len(regional_bold))
     for k, bold in enumerate(regional_bold):
@@ -84,10 +89,10 @@ def _regional_share(
 
 
 def _drift(
-    rng: np.random.Generator, anatomy: Anatomy, affine: Float[np.ndarray, "4 4"], protocol: FunctionalProtocol
+    rng: np.random.Generator, affine: Float[np.ndarray, "4 4"], protocol: FunctionalProtocol
 ) -> Float[np.ndarray, "2 voxel"]:
     """Percent change of a linear and a quadratic drift, each a plane through the head."""
     index = np.indices(protocol.shape).reshape(3, -1).T
-    place = (index @ affine[:3, :3].T + affine[:3, 3] - brain_centre(anatomy)) / 80.0
+    place = (index - index.mean(axis=0)) @ affine[:3, :3].T / 80.0
     planes = rng.uniform(-1, 1, (2, 1)) + 0.5 * rng.uniform(-1, 1, (2, 3)) @ place.T
     return np.asarray(protocol.drift_percent * planes)

@@ -64,7 +64,6 @@ _PLAIN = tuple(
         "RequestedProcedureDescription",
         "RequestedProcedureID",
         "ScheduledProcedureStepID",
-        "ScheduledPerformingPhysicianName",
         "PrivateText",
         "StudyDate",
     }

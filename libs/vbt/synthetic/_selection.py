@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from vbt.synthetic._anatomy import Anatomy
 from vbt.synthetic._bundles import Bundle, Landings, fan, landing_error, tube, tube_radius
@@ -13,10 +13,11 @@ from vbt.synthetic._centrelines import Centreline, find_corridors, hemisphere_si
 
 _GAP_MM = 3.0
 _PARALLEL_COSINE = np.cos(np.deg2rad(50))
-_MOST_AMBIGUOUS = 0.03
+_MOST_AMBIGUOUS = 0.04
 _MOST_OUTSIDE = 0.25
 _MOST_BENT_MM = 3.0
 _SHARED_END_MM = 10.0
+_TIP_MM = 4.0
 # Cross-sections, mm²: log-normal, within what voxels of 2.5 mm resolve and a short bundle can hold.
 _MEDIAN_WEIGHT, _WEIGHT_SPREAD, _LEAST_WEIGHT, _MOST_WEIGHT = 20.0, 0.8, 6.0, 90.0
 _LENGTH_PER_RADIUS = 6.0
@@ -58,8 +59,8 @@ def _pairs_to_try(rng: np.random.Generator, anatomy: Anatomy, count: int) -> dic
         return np.asarray(pairs[rng.permutation(np.flatnonzero(chosen))[: per_bundle * count]])
 
     return {
-        "near": some(~crossing & near, 6),
-        "any": some(~crossing, 14),
+        "near": some(~crossing & near, 7),
+        "any": some(~crossing, 17),
         "commissural": some(crossing & cortical, 10),
     }
 
@@ -79,7 +80,7 @@ def _queued(rng: np.random.Generator, anatomy: Anatomy, candidates: list[Centrel
             weight = _drawn_weight(rng, min(line.length for line in lines))
             radius = tube_radius(weight)
             order = np.argsort([_outside(line, radius) for line in lines], kind="stable")
-            queues[kind].append((weight, [lines[i] for i in order[:4]]))
+            queues[kind].append((weight, [lines[i] for i in order[:6]]))
     return queues
 
 
@@ -138,14 +139,21 @@ class _Territory:
         self._points = np.empty((0, 3))
         self._tangents = np.empty((0, 3))
         self._radii = np.empty(0)
+        self._tips = np.empty(0, bool)
+        self._middle = np.empty(0, bool)
         self._owner = np.empty(0, int)
         self._regions: list[tuple[int, int]] = []
         self._crowded: list[np.ndarray] = []
 
     def admits(self, line: Centreline, radius: float) -> bool:
         """Take the tube in, unless it or a neighbour would run too far beside another of nearly its direction."""
-        points, tangents, radii, ends = _sampled(line, radius)
+        points, tangents, radii, ends, tips = _sampled(line, radius)
+        middle = ~(ends[0] | ends[1])
         apart = np.linalg.norm(points[:, None] - self._points[None], axis=-1)
+        overlapping = apart < radii[:, None] + self._radii[None] + 1.0
+        # A bundle that runs through another's end would turn the grey matter that one ends in to white.
+        if (overlapping & ((tips[:, None] & self._middle) | (middle[:, None] & self._tips))).any():
+            return False
         touching = apart < radii[:, None] + self._radii[None] + _GAP_MM
         confused = touching & (np.abs(tangents @ self._tangents.T) > _PARALLEL_COSINE)
         # Near a region that both tubes enter, a streamline that changes tube still ends where it should.
@@ -163,18 +171,25 @@ class _Territory:
         self._points = np.concatenate([self._points, points])
         self._tangents = np.concatenate([self._tangents, tangents])
         self._radii = np.concatenate([self._radii, radii])
+        self._tips = np.concatenate([self._tips, tips])
+        self._middle = np.concatenate([self._middle, middle])
         return True
 
 
 def _sampled(
     line: Centreline, radius: float
 ) -> tuple[
-    Float[np.ndarray, "point 3"], Float[np.ndarray, "point 3"], Float[np.ndarray, " point"], tuple[np.ndarray, ...]
+    Float[np.ndarray, "point 3"],
+    Float[np.ndarray, "point 3"],
+    Float[np.ndarray, " point"],
+    tuple[np.ndarray, np.ndarray],
+    Bool[np.ndarray, " point"],
 ]:
-    """Every second point of a tube, its direction, its radius with the fans, and which points are near either end."""
+    """Every second point of a tube: place, direction, radius with the fans, which are near either end, which at one."""
     tangents = np.gradient(line.points, axis=0)
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
     along = np.linspace(0, line.length, len(line.points))
     radii = radius * fan(along, line.length)
     ends = (along < _SHARED_END_MM, along > line.length - _SHARED_END_MM)
-    return line.points[::2], tangents[::2], radii[::2], tuple(end[::2] for end in ends)
+    tips = np.minimum(along, line.length - along) < _TIP_MM
+    return line.points[::2], tangents[::2], radii[::2], (ends[0][::2], ends[1][::2]), tips[::2]

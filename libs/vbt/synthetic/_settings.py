@@ -24,7 +24,7 @@ class DiffusionProtocol:
     """
 
     voxel_mm: float = 2.5
-    shape: tuple[int, int, int] = (70, 84, 58)
+    shape: tuple[int, int, int] = (70, 84, 60)
     b0_volumes: int = 5
     directions: int = 45
     b_value: float = 3000.0
