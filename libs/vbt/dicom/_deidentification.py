@@ -221,6 +221,9 @@ class _Deidentifier:
             return _official_code(dataset)[element.keyword]
         if element.keyword in ("PatientID", "PatientName"):
             return self._pseudonym
+        if not _values(element):
+            # A dummy where nothing was would state a fact: an empty contrast agent would become one that was given.
+            return [] if element.VR == "SQ" else None
         return self._uid(str(element.value)) if element.VR == "UI" else _dummy(element)
 
     def _uid(self, uid: str) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from vbt.errors import Rejected
 
 EDGES = (0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)
-FEWEST_BINS = 24
+FEWEST_BINS = 8
 FEWEST_REGIONS = 10
 
 
