@@ -7,7 +7,6 @@ from vbt.inference._calibration import PredictiveCheck as PredictiveCheck
 from vbt.inference._gate import ParameterDiagnostics as ParameterDiagnostics
 from vbt.inference._gate import SamplerDiagnostics as SamplerDiagnostics
 from vbt.inference._gate import gate as gate
-from vbt.inference._linear_network import MEANING as MEANING
 from vbt.inference._linear_network import PRIORS as PRIORS
 from vbt.inference._nuts import Draws as Draws
 from vbt.inference._nuts import Mode as Mode

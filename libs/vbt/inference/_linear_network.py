@@ -39,14 +39,6 @@ PRIORS = {
     "d": Prior("log-normal", (0.0, 0.5)),
 }
 
-MEANING = {
-    "g": "global coupling, as a fraction of the value at which the network loses stability",
-    "p": "exponent of the streamline weights",
-    "h": "homotopic weight, relative to a mean strength of 1",
-    "u": "variance of a signal shared by all regions, relative to a region's own",
-    "n": "observation noise, relative to the mean power of the signal over the bands",
-}
-
 
 class Observed(NamedTuple):
     """What the model is conditioned on; passed as an argument, so that a new patient compiles nothing."""

@@ -20,9 +20,11 @@ from vbt.simulation._neural_mass import Parameter as Parameter
 from vbt.simulation._neural_mass import noise_amplitude as noise_amplitude
 from vbt.simulation._neural_mass import parameter_table as parameter_table
 from vbt.simulation._resting_twin import RestingTwin as RestingTwin
+from vbt.simulation._resting_twin import at_rest as at_rest
 from vbt.simulation._resting_twin import effective_weights as effective_weights
 from vbt.simulation._resting_twin import homotopic_pairs as homotopic_pairs
 from vbt.simulation._resting_twin import static_covariance as static_covariance
+from vbt.simulation._resting_twin import working_point as working_point
 from vbt.simulation._simulate import LANES as LANES
 from vbt.simulation._simulate import Simulation as Simulation
 from vbt.simulation._simulate import simulate as simulate

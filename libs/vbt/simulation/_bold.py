@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vbt.simulation._neural_mass import Value, Variable, parameter
@@ -73,3 +74,15 @@ class BalloonWindkessel:
             7.0 * self.E0 * (1.0 - q) + 2.0 * (1.0 - q / v) + (2.0 * self.E0 - 0.2) * (1.0 - v)
         )
         return signal
+
+    def steady_slope(self) -> float:
+        """d BOLD / d drive at rest, fractional change per unit of drive held constant (scalar parameters)."""
+        drive = np.array([0.0, 1e-4])
+        flow = 1.0 + drive / float(self.gamma)
+        volume = flow ** float(self.alpha)
+        E0 = float(self.E0)
+        content = volume * (1.0 - (1.0 - E0) ** (1.0 / flow)) / E0
+        signal = float(self.V0) * (
+            7.0 * E0 * (1.0 - content) + 2.0 * (1.0 - content / volume) + (2.0 * E0 - 0.2) * (1.0 - volume)
+        )
+        return float((signal[1] - signal[0]) / 1e-4)

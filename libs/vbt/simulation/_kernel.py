@@ -64,7 +64,7 @@ class Moment(NamedTuple):
     state: tuple[Variable, ...]
     haemodynamics: Haemodynamics
     step: Int[Array, ""]
-    broken_at: Int[Array, "region lane"]  # first step after which the activity was not finite; −1 while sound
+    broken_at: Int[Array, "region lane"]  # first step after which activity or blood flow was not finite; −1 while sound
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,10 @@ def advance(problem: Problem, moment: Moment, schedule: Schedule) -> tuple[Momen
         noise = _noise(problem, first_chunk + index, schedule, total.dtype)
         now, averages = jax.lax.scan(functools.partial(_block, problem, schedule), now, noise, length=schedule.blocks)
         average = averages.mean(axis=0)
-        broken = (now.broken_at < 0) & ~jnp.isfinite(average)
+        haemodynamics = problem.balloon.step(now.haemodynamics, average, schedule.chunk_seconds)
+        broken = (now.broken_at < 0) & ~(jnp.isfinite(average) & jnp.isfinite(haemodynamics[3]))
         now = now._replace(
-            haemodynamics=problem.balloon.step(now.haemodynamics, average, schedule.chunk_seconds),
+            haemodynamics=haemodynamics,
             broken_at=jnp.where(broken, now.step, now.broken_at),
         )
         return (now, total + average), None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from jaxtyping import Float
 
+from vbt.errors import Unsound
 from vbt.simulation._bold import BalloonWindkessel
 from vbt.simulation._montbrio_pazo_roxin import FixedPoint, MontbrioPazoRoxin, fixed_points
 from vbt.simulation._network import Network
@@ -125,6 +126,70 @@ class RestingTwin:
         per_mode = -(b**2) / (4.0 * a * (a**2 - b * c))
         largest = np.sqrt((modes**2 @ per_mode).max()) / point.r
         return float(self.excursion * (1.0 - g) / 3.0 / largest)
+
+
+def at_rest(network: Network) -> Network:
+    """The network at its own fixed point, blood flow adapted to it: what is left after surgery has healed.
+
+    Solves −π²r² + Jr + η + I + Δ²/4π²r² + G W r = 0 for all regions by Newton's method from the present rates.
+    """
+    rates = _rates(network)
+    potentials = -float(_mass(network).Delta) / (2.0 * np.pi * rates)
+    return replace(
+        network,
+        initial=np.stack([rates, potentials]),
+        balloon=replace(network.balloon, neural_baseline=rates),
+    )
+
+
+def working_point(network: Network) -> float:
+    """Largest eigenvalue of the network's loop gain at the state it starts from: 1 is where rest loses stability."""
+    if network.initial is None:
+        raise ValueError("the network has no state to linearise at; take it at_rest first")
+    gains = 1.0 / np.sqrt(-_slopes(network, network.initial[0]))
+    return float(np.linalg.eigvalsh(network.coupling * gains[:, None] * network.weights * gains[None, :])[-1])
+
+
+def _mass(network: Network) -> MontbrioPazoRoxin:
+    if not isinstance(network.mass, MontbrioPazoRoxin):
+        raise ValueError(
+            f"the resting twin is made of Montbrió-Pazó-Roxin populations, got {type(network.mass).__name__}"
+        )
+    return network.mass
+
+
+def _slopes(network: Network, rates: np.ndarray) -> np.ndarray:
+    """d of every region, the slope of its static input with its rate; negative on the quiescent branch."""
+    mass = _mass(network)
+    return np.asarray(float(mass.J) - 2.0 * np.pi**2 * rates - float(mass.Delta) ** 2 / (2.0 * np.pi**2 * rates**3))
+
+
+def _rates(network: Network) -> np.ndarray:
+    mass = _mass(network)
+    if network.initial is None:
+        raise ValueError("the search for rest starts from the network's initial state")
+    rates = np.array(network.initial[0], dtype=float)
+    coupled = network.coupling * network.weights
+    for _ in range(50):
+        surplus = (
+            mass.eta
+            + mass.I
+            + float(mass.J) * rates
+            - np.pi**2 * rates**2
+            + float(mass.Delta) ** 2 / (4.0 * np.pi**2 * rates**2)
+            + coupled @ rates
+        )
+        step = np.linalg.solve(np.diag(_slopes(network, rates)) + coupled, surplus)
+        # At most halved at once: the quiescent branch ends at zero rate.
+        rates = np.maximum(rates - step, 0.5 * rates)
+        if np.abs(step).max() < 1e-13:
+            return rates
+    raise Unsound(
+        "no-resting-state",
+        rule="the network has a resting state",
+        got="none within 50 Newton steps",
+        action="do not report this scenario",
+    )
 
 
 def _haemodynamic_energy() -> float:

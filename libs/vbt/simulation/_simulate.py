@@ -75,7 +75,7 @@ def simulate(
     Raises
     ------
     Unsound
-        ``simulation-diverged`` with the first time and the region's index where the activity stopped being finite.
+        ``simulation-diverged`` with the first time and the region's index where activity or blood flow stopped being finite.
     """
     if not networks or len(networks) != len(seeds):
         raise ValueError(f"one seed per network, at least one network; got {len(networks)} and {len(seeds)}")
@@ -212,7 +212,7 @@ def _stop_if_broken(networks: Sequence[Network], broken_at: np.ndarray, dt: floa
     region, run = np.unravel_index(int(np.argmin(steps)), steps.shape)
     raise Unsound(
         "simulation-diverged",
-        rule="simulated activity stays finite",
+        rule="simulated activity and blood flow stay finite",
         got=f"a region (index {region}) that left it within {steps[region, run] * dt / 1000.0:.3f} s",
         action="do not report this simulation; check the parameters or take a smaller time step",
     )

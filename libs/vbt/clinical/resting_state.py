@@ -1,0 +1,216 @@
+"""The resting-state twin: what it needs, which interventions it tries, and what it tells the clinician."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vbt.clinical._resting_state_scenarios import ENDPOINTS as ENDPOINTS
+from vbt.clinical._resting_state_scenarios import EVOKED_PERCENT as EVOKED_PERCENT
+from vbt.clinical._resting_state_scenarios import ScenarioRun as ScenarioRun
+from vbt.clinical._resting_state_scenarios import run_scenarios as run_scenarios
+from vbt.clinical._resting_state_scenarios import strongest_hub as strongest_hub
+from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
+from vbt.inference import MEANING, Calibration
+
+APPLICATION = "resting_state"
+NEEDS = (
+    "a structural connectome (diffusion MRI and T1)",
+    "resting-state BOLD of at least 267 s, one sample per 5 s or faster",
+)
+LEVEL = 0.90
+
+
+def findings(
+    connectome_quality: tuple[Check, ...], calibration: Calibration, scenario_run: ScenarioRun | None
+) -> TwinFindings:
+    """The report's content. An unsound calibration gives reasons in place of numbers, and no scenarios.
+
+    Parameters
+    ----------
+    connectome_quality : checks of the input and of the connectome, passed through
+    scenario_run : None where no scenarios were run; left out where the calibration is unsound
+    """
+    sound = calibration.sound
+    scenarios = _scenarios(scenario_run) if sound and scenario_run is not None else ()
+    return TwinFindings(
+        application=APPLICATION,
+        context_of_use=(
+            "Research use only: a model-based summary of this person's resting brain activity, and how the model "
+            "answers to the removal or stimulation of one region. It informs no diagnosis and no treatment."
+        ),
+        verdict=calibration.verdict,
+        conclusion=_conclusion(calibration, scenario_run if sound else None),
+        parameters=tuple(_parameter(calibration, name) for name in MEANING if name != "n"),
+        scenarios=scenarios,
+        quality=(*connectome_quality, *_checks(calibration)),
+        methods=_methods(calibration, scenario_run if sound else None),
+        limits=_LIMITS,
+        evidence="None in patients. Checked against closed forms and synthetic recordings with known parameters only.",
+        level=LEVEL,
+    )
+
+
+_CODES = {
+    "g": ("global-coupling", "Global coupling"),
+    "p": ("connectivity-exponent", "Exponent of the streamline weights"),
+    "h": ("homotopic-weight", "Weight between corresponding regions of both hemispheres"),
+    "u": ("shared-signal-variance", "Variance of the signal shared by all regions"),
+}
+
+
+def parameter_of(code: str) -> str:
+    """The model parameter behind a reported quantity, as `Calibration.draws` names it."""
+    return next(name for name, (known, _) in _CODES.items() if known == code)
+
+
+def _parameter(calibration: Calibration, name: str) -> Quantity:
+    code, label = _CODES[name]
+    diagnostics = calibration.diagnostics(name)
+    label = f"{label} ({MEANING[name]})"
+    if not calibration.sound:
+        return Quantity(
+            code=code, label=label, unit="1", withheld="the calibration did not pass its checks", level=LEVEL
+        )
+    if not diagnostics.identifiable:
+        why = f"not identifiable from this recording (shrinkage {diagnostics.shrinkage:.2f}, limit 0.30)"
+        return Quantity(code=code, label=label, unit="1", withheld=why, level=LEVEL)
+    median, low, high = calibration.interval(name, LEVEL)
+    return Quantity(
+        code=code,
+        label=label,
+        unit="1",
+        value=median,
+        low=low,
+        high=high,
+        level=LEVEL,
+        r_hat=diagnostics.r_hat,
+        ess=diagnostics.ess_bulk,
+    )
+
+
+def _conclusion(calibration: Calibration, run: ScenarioRun | None) -> str:
+    if not calibration.sound:
+        return f"No twin is reported: {'; '.join(calibration.reasons)}."
+    median, low, high = calibration.interval("g", LEVEL)
+    text = (
+        f"The twin reproduces the measured functional connectivity with r = {calibration.fit:.2f} "
+        f"(from the connectome alone: {calibration.baselines['SC^0.25']:.2f}) at a global coupling of {median:.2f} "
+        f"({LEVEL:.0%} interval {low:.2f} to {high:.2f}) of the critical value."
+    )
+    if run is None:
+        return text
+    change = np.median(run.endpoints["resection-working-point-change"])
+    return f"{text} Removing {run.target_label} from the model would change that coupling by {change:+.3f}."
+
+
+def _scenarios(run: ScenarioRun) -> tuple[Scenario, ...]:
+    def quantities(prefix: str) -> tuple[Quantity, ...]:
+        return tuple(_endpoint(run, code) for code in ENDPOINTS if code.startswith(prefix))
+
+    return (
+        Scenario(
+            code="resection",
+            label=f"Resection of {run.target_label}",
+            description=f"{run.target_label} is removed from the network with all its connections.",
+            endpoints=quantities("resection"),
+        ),
+        Scenario(
+            code="stimulation",
+            label=f"Stimulation of {run.target_label}",
+            description=(
+                f"A constant current into {run.target_label}, of the strength that moves its own BOLD by "
+                f"{EVOKED_PERCENT:g} % in the linear model; not calibrated to a device."
+            ),
+            endpoints=quantities("stimulation"),
+        ),
+    )
+
+
+def _endpoint(run: ScenarioRun, code: str) -> Quantity:
+    label, unit = ENDPOINTS[code]
+    low, median, high = np.quantile(run.endpoints[code], [0.5 * (1 - LEVEL), 0.5, 0.5 * (1 + LEVEL)])
+    return Quantity(
+        code=code, label=label, unit=unit, value=float(median), low=float(low), high=float(high), level=LEVEL
+    )
+
+
+def _checks(calibration: Calibration) -> tuple[Check, ...]:
+    reported = [p for p in calibration.parameters if not p.nuisance]
+    worst = max(p.r_hat for p in reported)
+    fewest = min(min(p.ess_bulk, p.ess_tail) for p in reported)
+    sampler = calibration.sampler
+    baseline = calibration.baselines["SC^0.25"]
+    checks = [
+        ("r-hat", "Agreement of the chains (largest rank-normalised R-hat)", worst, "≤ 1.01", worst <= 1.01),
+        ("effective-sample-size", "Independent draws (smallest bulk or tail)", fewest, "≥ 400", fewest >= 400),
+        (
+            "divergences",
+            "Divergent transitions",
+            float(sampler.divergences),
+            "≤ 0.1 %",
+            sampler.divergences <= 0.001 * sampler.draws,
+        ),
+        ("e-bfmi", "Energy exploration (E-BFMI)", sampler.e_bfmi, "≥ 0.3", sampler.e_bfmi >= 0.3),
+        (
+            "fc-fit",
+            "Fit to the measured functional connectivity (r)",
+            calibration.fit,
+            f"> {baseline:.2f}, the connectome alone",
+            calibration.fit > baseline,
+        ),
+    ]
+    checks += [
+        (
+            f"predictive-{check.name.replace(' ', '-').lower()}",
+            f"Posterior predictive check: {check.name}",
+            check.p_value,
+            "0.05 to 0.95",
+            0.05 <= check.p_value <= 0.95,
+        )
+        for check in calibration.checks
+    ]
+    if np.isfinite(calibration.split_half_z):
+        z = calibration.split_half_z
+        checks.append(
+            ("split-half", "Difference of g between the halves of the recording (z)", z, "|z| ≤ 2", abs(z) <= 2.0)
+        )
+    return tuple(
+        Check(code=code, label=label, value=float(value), limit=limit, passed=bool(passed))
+        for code, label, value, limit, passed in checks
+    )
+
+
+def _methods(calibration: Calibration, run: ScenarioRun | None) -> tuple[str, ...]:
+    bands = f"{calibration.band_edges[0]:g} to {calibration.band_edges[-1]:g} Hz"
+    sentences = [
+        f"Feature: cross-spectra of {len(calibration.region_labels)} regions averaged over "
+        f"{len(calibration.band_counts)} bands from {bands} ({sum(calibration.band_counts)} Fourier bins); "
+        "likelihood: Whittle.",
+        "Model: slow fluctuations of a stable linear network, x ∝ (I − gW)⁻¹ noise; W is the streamline count to a "
+        "power plus a homotopic weight, scaled to a largest eigenvalue of 1.",
+        "Inferred: g, p, h, the variance of a shared signal, observation noise, one power per band and one gain per "
+        "region.",
+        f"Sampler: NumPyro NUTS, {calibration.sampler.draws} draws in 4 chains from overdispersed starts.",
+        "Ceiling: a recording of this length from the model itself would agree with the fit with "
+        f"r = {calibration.noise_ceiling:.2f}.",
+    ]
+    if run is not None:
+        sentences.append(
+            f"Scenarios: {len(run.draws)} posterior draws lifted to Montbrió-Pazó-Roxin populations with conduction "
+            "delays (velocity 6 m/s, a literature value) and Balloon-Windkessel BOLD; each intervention beside the "
+            "untouched twin with the same noise."
+        )
+    return tuple(sentences)
+
+
+_LIMITS = (
+    "Research use only; not a medical device. No result here has been compared with an outcome in patients.",
+    "Global coupling is not a stable trait of a person in one run of resting fMRI: between the halves of published "
+    "recordings it differs by more than its interval says. Do not compare single values over time.",
+    "That a person's own connectome predicts that person's activity better than another's has not been shown for this "
+    "model.",
+    "Intervals hold given the connectome: errors of tractography and of the parcellation are not in them.",
+    "Conduction velocity is taken from the literature, not inferred.",
+    "Scenarios describe small changes around rest; they predict neither symptoms, nor recovery, nor seizures.",
+    "The strength of stimulation is relative to the model and cannot be converted to a current of a device.",
+)
