@@ -64,7 +64,7 @@ class ConnectomeBuild:
 
     Parameters
     ----------
-    connectome : weights are streamlines over length, tract lengths are medians
+    connectome : weights are sums over streamlines of 100 mm over the length, tract lengths are medians
     counts : streamlines between two regions
     verdict : ``"sound"`` where all checks passed, else ``"review"``: a person decides
     quality : the checks
@@ -140,11 +140,11 @@ def build_connectome(
         centres=_centres(anatomy, parcellation),
         is_cortical=parcellation.is_cortical,
         parcellation=parcellation.name,
-        normalisation="streamlines over length, scaled to the number of streamlines",
+        normalisation="sum over streamlines of 100 mm over the length",
     )
     with log.step("pictures"):
         shown = streamlines.chosen(joins_two_regions(streamlines))
-        pictures = draw_pictures(anatomy, series, fibres, shown, connectome, edges.counts)
+        pictures = draw_pictures(anatomy, series, fibres, shown, connectome)
     progress("done", 1.0)
     return ConnectomeBuild(
         connectome=connectome,
@@ -217,7 +217,7 @@ def _methods(series: Diffusion, fibres: Fibres) -> tuple[str, ...]:
         f"Diffusion ({shell}): {'MPPCA denoising, ' if series.denoised else ''}rigid motion correction with turned "
         "b-vectors, rigid alignment with the T1; no correction of susceptibility or eddy-current distortion.",
         f"Fibre orientations from {orientation}; deterministic streamlines seeded in proportion to fibre density.",
-        "Connection weights are streamlines over length; tract lengths are medians over streamlines.",
+        "Connection weights are sums over streamlines of 100 mm over the length; tract lengths are medians.",
     )
 
 

@@ -20,6 +20,9 @@ from vbt.errors import Unsound
 
 _FINEST, _COARSEST = 2.0, 2.5
 _FEWEST_TO_DENOISE = 12
+# SNR times the root of the directions. On the synthetic patient (45 directions) MPPCA raised the correlation of found
+# with true weights from .74 to .95 at 16 √45 = 107 and changed nothing at 40 √45 = 268, where it took 50 s.
+_CLEAN = 200.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class Diffusion:
     affine : grid to the scanner RAS+ world of the diffusion series
     to_anatomy : from that world to the T1's, RAS+ mm
     motion : of every volume
-    snr : median over the brain of mean b0 over the noise's standard deviation
+    snr : median over the brain of the mean b0, over the noise's standard deviation, before denoising
     denoised : whether MPPCA was run
     excluded : volumes left out because they do not resemble the others
     """
@@ -65,9 +68,10 @@ def prepare_diffusion(
 ) -> Diffusion:
     """Denoise, align and crop a diffusion series.
 
-    Volumes outside the shell and the b0s are left out. The noise is removed by MPPCA before any interpolation, where
-    there are at least 12 volumes. Each weighted volume is aligned with the mean of the shell, that mean with the b0,
-    and the b0 with the T1, all rigidly; b-vectors turn with the head. Distortion is not corrected.
+    Volumes outside the shell and the b0s are left out. MPPCA removes noise before any interpolation where the signal to
+    noise ratio times the root of the number of directions is below 200. Each weighted volume is aligned with the mean
+    of the shell, that mean with the b0, and the b0 with the T1, all rigidly; b-vectors turn with the head. Distortion
+    is not corrected.
 
     References
     ----------
@@ -91,7 +95,8 @@ def prepare_diffusion(
         )
     volumes, affine, mask = _cropped(volumes, affine, mask)
     done(0.1)
-    volumes, snr, denoised = _without_noise(volumes, mask, table)
+    snr = _signal_to_noise(volumes, mask, table)
+    volumes, denoised = _without_noise(volumes, mask, snr * np.sqrt(table.directions))
     done(0.4)
     motion = _motion(volumes, affine, mask, table, lambda part: done(0.4 + 0.5 * part))
     grid = _working_grid(image_of(mask, affine))
@@ -168,17 +173,34 @@ def _motion(
 
 
 def _without_noise(
-    volumes: Float[np.ndarray, "x y z volume"], mask: Bool[np.ndarray, "x y z"], table: Gradients
-) -> tuple[Float[np.ndarray, "x y z volume"], float, bool]:
+    volumes: Float[np.ndarray, "x y z volume"], mask: Bool[np.ndarray, "x y z"], clarity: float
+) -> tuple[Float[np.ndarray, "x y z volume"], bool]:
+    if clarity >= _CLEAN or volumes.shape[3] < _FEWEST_TO_DENOISE:
+        return volumes, False
     wide = _grown(mask, 2)
+    with np.errstate(invalid="ignore"):  # DIPY divides by zero outside the mask
+        clean = mppca(volumes, mask=wide, patch_radius=2, suppress_warning=True)
+    return np.where(wide[..., None], clean, 0).astype(np.float32), True
+
+
+def _signal_to_noise(
+    volumes: Float[np.ndarray, "x y z volume"], mask: Bool[np.ndarray, "x y z"], table: Gradients
+) -> float:
+    """Median b0 in the brain over the noise, which is what second differences along all three axes leave.
+
+    References
+    ----------
+    Immerkaer (1996), Computer Vision and Image Understanding 64, 300-302, in three dimensions.
+    """
+    kernel = np.array([1.0, -2.0, 1.0])
+    sigmas = []
+    for volume in np.flatnonzero(~table.is_b0):
+        rough = volumes[..., volume]
+        for axis in range(3):
+            rough = ndimage.correlate1d(rough, kernel, axis=axis)
+        sigmas.append(np.median(np.abs(rough[mask])) / 0.6745 / 6**1.5)
     b0 = volumes[..., table.is_b0].mean(axis=3)
-    if volumes.shape[3] < _FEWEST_TO_DENOISE:
-        high_pass = ndimage.laplace(b0[mask.any(axis=(1, 2))][:, mask.any(axis=(0, 2))])
-        sigma = 1.4826 * np.median(np.abs(high_pass)) / np.sqrt(42)
-        return volumes, float(np.median(b0[mask]) / max(sigma, 1e-6)), False
-    clean, noise = mppca(volumes, mask=wide, patch_radius=2, return_sigma=True, suppress_warning=True)
-    known = mask & (noise > 0)
-    return np.where(wide[..., None], clean, 0).astype(np.float32), float(np.median(b0[known] / noise[known])), True
+    return float(np.median(b0[mask]) / max(np.median(sigmas), 1e-6))
 
 
 def _brain_on(image: nib.Nifti1Image, anatomy: Anatomy, transform: np.ndarray) -> Bool[np.ndarray, "x y z"]:

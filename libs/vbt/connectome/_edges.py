@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float
 
 from vbt.connectome._tracking import Streamlines
 
+_REFERENCE_MM = 100.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Edges:
@@ -17,8 +19,8 @@ class Edges:
     Parameters
     ----------
     counts : streamlines between two regions, symmetric, zero diagonal
-    strengths : sum over those streamlines of one over the length, scaled so that they add up to the number of
-        streamlines. Seeds fill the fibres' volume, so this estimates a bundle's cross-section; the count, its volume.
+    strengths : sum over those streamlines of 100 mm over the length. Seeds fill the fibres' volume, so the count
+        estimates a bundle's volume and this its cross-section.
     tract_lengths : median length of those streamlines, mm, 0 where there is none
     """
 
@@ -50,7 +52,6 @@ def edges_of(streamlines: Streamlines, regions: int) -> Edges:
     for edge, members in zip(present, np.split(lengths[order], first[1:]), strict=True):
         i, j = divmod(int(edge), regions)
         counts[i, j] = counts[j, i] = len(members)
-        strengths[i, j] = strengths[j, i] = (1 / members).sum()
+        strengths[i, j] = strengths[j, i] = (_REFERENCE_MM / members).sum()
         median[i, j] = median[j, i] = np.median(members)
-    strengths *= counts.sum() / max(strengths.sum(), 1e-12)
     return Edges(counts=counts, strengths=strengths, tract_lengths=median)

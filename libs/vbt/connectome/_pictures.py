@@ -32,14 +32,13 @@ def draw_pictures(
     fibres: Fibres,
     streamlines: Streamlines,
     connectome: Connectome,
-    counts: Float[np.ndarray, "region region"],
 ) -> dict[str, bytes]:
     """PNG by name: ``anatomy``, ``fibres``, ``weights``, ``lengths``."""
     return {
         "anatomy": _png(_anatomy(anatomy)),
         "fibres": _png(_fibres(series, fibres, streamlines)),
         "weights": _png(_weights(connectome)),
-        "lengths": _png(_lengths(connectome, counts)),
+        "lengths": _png(_lengths(streamlines)),
     }
 
 
@@ -69,7 +68,7 @@ def _fibres(series: Diffusion, fibres: Fibres, streamlines: Streamlines) -> Figu
         pane.add_collection(LineCollection(list(segments[:, :, [across, up]]), colors=colours, linewidths=0.25))
         pane.autoscale_view()
         pane.set_aspect("equal")
-        pane.set_title(name, color="white", fontsize=9)
+        pane.text(0.5, 0.0, name, color="white", fontsize=9, ha="center", va="bottom", transform=pane.transAxes)
     figure.text(0.5, 0.015, "red: left-right, green: front-back, blue: up-down", color="white", ha="center", fontsize=9)
     return figure
 
@@ -90,21 +89,28 @@ def _weights(connectome: Connectome) -> Figure:
     pane.set_xticks(middles, names, fontsize=8, rotation=30, ha="right")
     pane.set_yticks(middles, names, fontsize=8)
     pane.set_title("Connection weights (grey: no streamline)", fontsize=11)
-    figure.colorbar(shown, ax=pane, shrink=0.8, label="streamlines over length (scaled)")
+    figure.colorbar(shown, ax=pane, shrink=0.8, label="streamlines × 100 mm / length")
     figure.tight_layout()
     return figure
 
 
-def _lengths(connectome: Connectome, counts: Float[np.ndarray, "region region"]) -> Figure:
-    upper = np.triu_indices(len(counts), 1)
-    lengths, weight = connectome.tract_lengths[upper], counts[upper]
+def _lengths(streamlines: Streamlines) -> Figure:
+    lengths = streamlines.lengths
     figure = Figure(figsize=(7, 4.2))
     pane = figure.add_subplot()
-    edges = np.arange(0, max(200, lengths.max()) + 10, 10)
-    pane.hist(lengths[weight > 0], bins=list(edges), weights=weight[weight > 0], color="#3b6ea5", edgecolor="white")
-    pane.set_xlabel("tract length (mm)")
+    pane.hist(lengths, bins=list(np.arange(0, lengths.max() + 5, 5)), color="#3b6ea5", edgecolor="white", linewidth=0.4)
+    pane.axvline(float(np.median(lengths)), color="0.2", linewidth=1, linestyle="--")
+    pane.annotate(
+        f"median {np.median(lengths):.0f} mm",
+        (float(np.median(lengths)), 0.95),
+        xycoords=("data", "axes fraction"),
+        xytext=(5, 0),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    pane.set_xlabel("length (mm)")
     pane.set_ylabel("streamlines")
-    pane.set_title("Lengths of the tracts", fontsize=11)
+    pane.set_title("Lengths of the streamlines that join two regions", fontsize=11)
     pane.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     return figure

@@ -22,7 +22,6 @@ sitk: Any = SimpleITK
 
 _LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAMPLING_SEED = 1
-_TEMPLATE_SPACING = 2.0
 
 # Regions of one image run on threads of our own where that is worth it; ITK's own threads change the order of sums.
 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -89,18 +88,18 @@ def rigid_registration(
     return _matrix_of(transform)
 
 
-def register_template(template: nib.Nifti1Image, patient: nib.Nifti1Image) -> TemplateWarp:
+def register_template(template: nib.Nifti1Image, patient: nib.Nifti1Image, *, spacing_mm: float = 2.0) -> TemplateWarp:
     """Where each point of a patient's skull-stripped T1 lies in a skull-stripped T1 template.
 
-    An affine by mutual information, then diffeomorphic demons on three levels at 2 mm after the template's histogram is
-    matched to the patient's.
+    An affine by mutual information, then diffeomorphic demons on three levels, the finest of ``spacing_mm``, after the
+    template's histogram is matched to the patient's.
 
     References
     ----------
     Vercauteren et al. (2009), NeuroImage 45, S61-S72.
     """
-    fixed = _smooth_at(_to_itk(patient), _TEMPLATE_SPACING)
-    moving = _smooth_at(_to_itk(template), _TEMPLATE_SPACING)
+    fixed = _smooth_at(_to_itk(patient), spacing_mm)
+    moving = _smooth_at(_to_itk(template), spacing_mm)
     affine = _affine(fixed, moving)
     near = _matched(sitk.Resample(moving, fixed, affine, sitk.sitkLinear, 0.0), fixed)
     field = _demons(fixed, near)

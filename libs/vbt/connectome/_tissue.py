@@ -56,7 +56,8 @@ def segment(t1: Float[np.ndarray, "x y z"], mask: Bool[np.ndarray, "x y z"]) -> 
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     inside = mask[box]
     values = t1[box][inside].astype(np.float64)
-    means = np.quantile(values, [0.08, 0.4, 0.8])
+    darkest, brightest = np.quantile(values, [0.05, 0.95])
+    means = np.linspace(darkest, brightest, 3)
     variances = np.full(3, values.var() / 9)
     shares = np.full(3, 1 / 3)
     prior = np.log(shares)[:, None] * np.ones(values.size)
