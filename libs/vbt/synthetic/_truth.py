@@ -27,7 +27,8 @@ class Truth:
     Parameters
     ----------
     connectome : weights mm² (cross-section), lengths mm (mean arc length)
-    parameters : of the resting twin: ``g``, ``sc_exponent``, ``homotopic``
+    parameters : of the resting twin, named as calibration names its draws: ``g``, ``p`` (exponent of the weights), ``h``
+        (homotopic weight)
     """
 
     connectome: Connectome
@@ -36,7 +37,9 @@ class Truth:
     @classmethod
     def of(cls, patient: SyntheticPatient) -> Truth:
         """The truth that a patient was made from."""
-        return cls(connectome=patient.connectome, parameters=asdict(patient.settings.twin))
+        twin = patient.settings.twin
+        parameters = {"g": twin.g, "p": twin.sc_exponent, "h": twin.homotopic}
+        return cls(connectome=patient.connectome, parameters=parameters)
 
 
 def write_truth(patient: SyntheticPatient, directory: Path) -> list[Path]:

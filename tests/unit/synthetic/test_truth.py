@@ -61,12 +61,12 @@ def test_unrelated_weights_score_near_zero(patient: SyntheticPatient) -> None:
 def test_posterior_is_judged_by_interval_and_z(patient: SyntheticPatient) -> None:
     rng = np.random.default_rng(0)
     g = patient.settings.twin.g
-    draws = {"g": g + 0.1 + 0.1 * rng.standard_normal((4, 500)), "homotopic": 9 + rng.standard_normal((4, 500))}
+    draws = {"g": g + 0.1 + 0.1 * rng.standard_normal((4, 500)), "h": 9 + rng.standard_normal((4, 500))}
     scores = recovery_scores(Truth.of(patient), patient.connectome, draws)["parameters"]
-    assert set(scores) == {"g", "homotopic"}
+    assert set(scores) == {"g", "h"}
     assert scores["g"]["inside_90"]
     assert scores["g"]["z"] == pytest.approx(1.0, abs=0.1)
-    assert not scores["homotopic"]["inside_90"]
+    assert not scores["h"]["inside_90"]
 
 
 def test_other_regions_are_refused(patient: SyntheticPatient) -> None:
@@ -79,5 +79,5 @@ def test_truth_survives_the_disk(patient: SyntheticPatient, tmp_path: Path) -> N
     first = {path.name: path.read_bytes() for path in write_truth(patient, tmp_path)}
     assert {path.name: path.read_bytes() for path in write_truth(patient, tmp_path)} == first
     truth = read_truth(tmp_path)
-    assert truth.parameters == {"g": 0.8, "sc_exponent": 0.4, "homotopic": 0.5}
+    assert truth.parameters == {"g": 0.8, "p": 0.4, "h": 0.5}
     assert np.array_equal(truth.connectome.weights, patient.connectome.weights)
