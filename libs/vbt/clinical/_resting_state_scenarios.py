@@ -34,7 +34,7 @@ DURATION = 300.0
 TIME_STEP = 1.0  # ms; Heun's answer to slow input does not depend on the step, and 0.5 ms gives the same FC
 SAMPLING_PERIOD = 2.0
 TRANSIENT = 40.0
-EVOKED_PERCENT = 1.0  # response of the target in the linear model; sets the strength of the stimulus
+EVOKED_SD = 2.0  # response of the target in the linear model, in resting standard deviations; sets the current
 _BRANCH_LIMIT = 2.0  # a mean rate above this multiple of rest means that the quiescent branch was left
 
 
@@ -192,14 +192,14 @@ class _Twins:
         return self.twin.lift(self.coupling(draw), self.lengths, float(self.values["g"][draw]))
 
     def stimulus_amplitude(self, region: int) -> float:
-        """Current that moves the target's BOLD by `EVOKED_PERCENT` in the linear model, median over the draws."""
+        """Current that moves the target's BOLD by `EVOKED_SD` in the linear model, median over the draws."""
         amplitudes = []
         for draw in range(len(self.values["g"])):
             network, g = self.network(draw), float(self.values["g"][draw])
             response = np.linalg.inv(np.eye(len(self.labels)) - g * network.weights)[region, region]
             gain = self.twin.fixed_point.static_gain(self.twin.mass)
             percent = 100.0 * network.balloon.steady_slope() * float(network.balloon.efficacy) * gain * response
-            amplitudes.append(EVOKED_PERCENT / percent)
+            amplitudes.append(EVOKED_SD * self.twin.bold_sd / percent)
         return float(np.median(amplitudes))
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from vbt.clinical._resting_state_scenarios import ENDPOINTS as ENDPOINTS
-from vbt.clinical._resting_state_scenarios import EVOKED_PERCENT as EVOKED_PERCENT
+from vbt.clinical._resting_state_scenarios import EVOKED_SD as EVOKED_SD
 from vbt.clinical._resting_state_scenarios import ScenarioRun as ScenarioRun
 from vbt.clinical._resting_state_scenarios import run_scenarios as run_scenarios
 from vbt.clinical._resting_state_scenarios import strongest_hub as strongest_hub
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
-from vbt.inference import MEANING, Calibration
+from vbt.inference import Calibration
 
 APPLICATION = "resting_state"
 NEEDS = (
@@ -40,7 +40,7 @@ def findings(
         ),
         verdict=calibration.verdict,
         conclusion=_conclusion(calibration, scenario_run if sound else None),
-        parameters=tuple(_parameter(calibration, name) for name in MEANING if name != "n"),
+        parameters=tuple(_parameter(calibration, name) for name in _CODES),
         scenarios=scenarios,
         quality=(*connectome_quality, *_checks(calibration)),
         methods=_methods(calibration, scenario_run if sound else None),
@@ -51,10 +51,10 @@ def findings(
 
 
 _CODES = {
-    "g": ("global-coupling", "Global coupling"),
-    "p": ("connectivity-exponent", "Exponent of the streamline weights"),
-    "h": ("homotopic-weight", "Weight between corresponding regions of both hemispheres"),
-    "u": ("shared-signal-variance", "Variance of the signal shared by all regions"),
+    "g": ("global-coupling", "Global coupling, as a fraction of the value at which rest loses stability"),
+    "p": ("connectivity-exponent", "Exponent of the streamline counts in the coupling"),
+    "h": ("homotopic-weight", "Added weight between corresponding regions of both hemispheres"),
+    "u": ("shared-signal-variance", "Variance of a signal shared by all regions, relative to a region's own"),
 }
 
 
@@ -66,7 +66,6 @@ def parameter_of(code: str) -> str:
 def _parameter(calibration: Calibration, name: str) -> Quantity:
     code, label = _CODES[name]
     diagnostics = calibration.diagnostics(name)
-    label = f"{label} ({MEANING[name]})"
     if not calibration.sound:
         return Quantity(
             code=code, label=label, unit="1", withheld="the calibration did not pass its checks", level=LEVEL
@@ -119,7 +118,7 @@ def _scenarios(run: ScenarioRun) -> tuple[Scenario, ...]:
             label=f"Stimulation of {run.target_label}",
             description=(
                 f"A constant current into {run.target_label}, of the strength that moves its own BOLD by "
-                f"{EVOKED_PERCENT:g} % in the linear model; not calibrated to a device."
+                f"{EVOKED_SD:g} resting standard deviations in the linear model; not calibrated to a device."
             ),
             endpoints=quantities("stimulation"),
         ),
@@ -211,6 +210,7 @@ _LIMITS = (
     "model.",
     "Intervals hold given the connectome: errors of tractography and of the parcellation are not in them.",
     "Conduction velocity is taken from the literature, not inferred.",
+    "Resection takes a region's tonic drive away from the others; the brain's own compensation is not modelled.",
     "Scenarios describe small changes around rest; they predict neither symptoms, nor recovery, nor seizures.",
     "The strength of stimulation is relative to the model and cannot be converted to a current of a device.",
 )

@@ -145,7 +145,10 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
 
 def _delayed_afferents(edges: Edges, now: Moment) -> Float[Array, "step region lane"]:
     """Input along the long edges at the block's ``BLOCK + 1`` moments."""
-    ring, lanes = now.history.shape[1] - BLOCK, now.history.shape[2]
+    regions, ring, lanes = now.history.shape[0], now.history.shape[1] - BLOCK, now.history.shape[2]
+    total = jnp.zeros((regions, BLOCK + 1, lanes), now.history.dtype)
+    if not edges.source.shape[0]:
+        return jnp.moveaxis(total, 1, 0)
     starts = jnp.mod(now.step - edges.delay - 1, ring)
     dimensions = jax.lax.GatherDimensionNumbers(offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1))
 
@@ -160,8 +163,6 @@ def _delayed_afferents(edges: Edges, now: Moment) -> Float[Array, "step region l
         )
         return total + edges.weight[k][:, None, :] * arriving
 
-    regions = now.history.shape[0]
-    total = jnp.zeros((regions, BLOCK + 1, lanes), now.history.dtype)
     total = jax.lax.fori_loop(0, edges.source.shape[0], add, total)
     return jnp.moveaxis(total, 1, 0)
 

@@ -183,7 +183,7 @@ def _rates(network: Network) -> np.ndarray:
         # At most halved at once: the quiescent branch ends at zero rate.
         rates = np.maximum(rates - step, 0.5 * rates)
         if np.abs(step).max() < 1e-13:
-            return rates
+            return np.asarray(rates)
     raise Unsound(
         "no-resting-state",
         rule="the network has a resting state",

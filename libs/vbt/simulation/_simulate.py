@@ -75,7 +75,7 @@ def simulate(
     Raises
     ------
     Unsound
-        ``simulation-diverged`` with the first time and the region's index where activity or blood flow stopped being finite.
+        ``simulation-diverged`` with the first time and the region's index where activity or blood flow was not finite.
     """
     if not networks or len(networks) != len(seeds):
         raise ValueError(f"one seed per network, at least one network; got {len(networks)} and {len(seeds)}")
