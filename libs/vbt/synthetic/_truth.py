@@ -27,8 +27,8 @@ class Truth:
     Parameters
     ----------
     connectome : weights mm² (cross-section), lengths mm (mean arc length)
-    parameters : of the resting twin, named as calibration names its draws: ``g``, ``p`` (exponent of the weights), ``h``
-        (homotopic weight)
+    parameters : of the resting twin, named as calibration names its draws: ``g``, ``p`` (exponent of the
+        weights), ``h`` (homotopic weight)
     """
 
     connectome: Connectome

@@ -11,6 +11,7 @@ from scipy import ndimage
 from vbt.connectome import Connectome
 from vbt.synthetic import PatientSettings, SyntheticPatient, Truth, make_patient, recovery_scores
 from vbt.synthetic._anatomy import make_anatomy
+from vbt.synthetic._phantom import fixels_on
 
 
 def _voxels(patient: SyntheticPatient, points: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -32,8 +33,6 @@ def test_true_lengths_are_mean_arc_lengths(patient: SyntheticPatient) -> None:
 
 def test_true_weights_are_cross_sections(patient: SyntheticPatient) -> None:
     """The fibre volume painted into the tissue is the weight times the length."""
-    from vbt.synthetic._phantom import fixels_on
-
     shape = patient.anatomy.labels.shape
     fixels = fixels_on(list(patient.bundles), patient.anatomy.affine, shape)
     for index, bundle in enumerate(patient.bundles):
