@@ -36,7 +36,9 @@ class ScenarioSimulator:
         calibration = Calibration.from_npz(self.objects.get(wire.from_wire(twin.posterior)))
         run = self._run(twin, calibration, context) if twin.verdict == event_pb2.VERDICT_SOUND else None
         found = findings(
-            [Check(code=c.code, label=c.label, value=c.value, limit=c.limit, passed=c.passed) for c in twin.quality],
+            tuple(
+                Check(code=c.code, label=c.label, value=c.value, limit=c.limit, passed=c.passed) for c in twin.quality
+            ),
             calibration,
             run,
         )
@@ -87,4 +89,4 @@ class ScenarioSimulator:
 def _summary(run: ScenarioRun | None, duration: float) -> str:
     if run is None:
         return "none simulated: the calibration is unsound"
-    return f"{len(run.scenarios)} interventions, {duration:g} s of BOLD per draw"
+    return f"resection and stimulation of {run.target_label}, {len(run.draws)} draws, {duration:g} s of BOLD each"

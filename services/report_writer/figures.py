@@ -14,7 +14,7 @@ from report_writer.pdf import Figure
 from report_writer.pictures import Marginal, connectome_picture, fit_picture, posterior_picture, scenario_picture
 from vbt.api.event.v1.event_pb2 import ScenariosSimulated
 from vbt.clinical.findings import TwinFindings
-from vbt.clinical.resting_state import ScenarioRun
+from vbt.clinical.resting_state import ScenarioRun, parameter_of
 from vbt.connectome import Connectome
 from vbt.inference import Calibration
 from vbt.platform import wire
@@ -22,6 +22,7 @@ from vbt.platform.objects import Objects
 
 _HEMISPHERES: dict[str, Literal["L", "R"]] = {"lh": "L", "rh": "R"}
 _POINTS = 200
+_WEIGHT_UNIT = "streamlines × 100 mm / length"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def drawings(simulated: ScenariosSimulated, findings: TwinFindings, objects: Obj
     """
     connectome = Connectome.from_npz(objects.get(wire.from_wire(simulated.connectome)))
     weights = connectome_picture(
-        connectome.weights, hemispheres=_hemispheres(connectome.region_labels), unit=connectome.normalisation
+        connectome.weights, hemispheres=_hemispheres(connectome.region_labels), unit=_WEIGHT_UNIT
     )
     yield _drawing("connectome", weights, "input", "The patient's structural connectome.")
     if findings.verdict == "sound":
@@ -55,7 +56,7 @@ def drawings(simulated: ScenariosSimulated, findings: TwinFindings, objects: Obj
 def _posterior(calibration: Calibration, findings: TwinFindings) -> Drawing:
     marginals = []
     for quantity in findings.parameters:
-        name = calibration.parameter_of(quantity.code)
+        name = parameter_of(quantity.code)
         draws = calibration.draws[name].ravel()
         grid = _grid(draws)
         marginals.append(
@@ -83,7 +84,7 @@ def _scenarios(run: ScenarioRun, findings: TwinFindings) -> Drawing:
     first = findings.scenarios[0]
     png = scenario_picture(
         findings.scenarios,
-        run.connectivity_change(first.code),
+        np.nan_to_num(run.resected_fc - run.baseline_fc),
         changed_by=first.label,
         hemispheres=_hemispheres(run.region_labels),
     )

@@ -31,7 +31,7 @@ from vbt.synthetic import PatientSettings, SyntheticPatient, Truth, make_patient
 _MARK = ".vbt-demo"
 _QUIET_SECONDS = 2.0
 _WAIT_SECONDS = 60.0
-_SMALL_DURATION = 60.0
+_SMALL_DURATION = 120.0
 # The twin's parameters as the synthetic patient names them, and as the calibration does.
 _INFERRED = {"g": "g", "sc_exponent": "p", "homotopic": "h"}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-SMALL_SECONDS = "60"
+SMALL_SECONDS = "120"
 
 
 @dataclass
