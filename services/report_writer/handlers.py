@@ -23,7 +23,7 @@ from vbt.platform.cases import Status, read_case, set_status
 from vbt.platform.events import Event
 from vbt.platform.identity import Vault
 from vbt.platform.objects import Objects
-from vbt.platform.stage_context import Effects, StageContext
+from vbt.platform.stage_context import Effects, Parked, StageContext
 from vbt.platform.state import reading
 from vbt.platform.tracing import traceparent
 
@@ -94,8 +94,12 @@ class ReportWriter:
         inputs: Sequence[event_pb2.Artifact],
         pictures: dict[str, bytes],
     ) -> Effects:
-        delivery = self._deliver(bundle, context)
-        stored = 0 if identity is _NOBODY else self.send_to_pacs(pdf, case, identity)
+        try:
+            delivery = self._deliver(bundle, context)
+            stored = 0 if identity is _NOBODY else self.send_to_pacs(pdf, case, identity)
+        except Rejected as refusal:
+            # The report is right and stays wanted: whoever runs the EHR or the PACS changes something and replays it.
+            raise Parked(refusal) from None
         message = event_pb2.ReportDelivered(
             case_id=context.event.subject,
             revision=context.event.revision,

@@ -41,8 +41,10 @@ Data = Annotated[Path, typer.Option("--data", help="The suite's directory, as gi
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 CaseId = Annotated[str, typer.Argument(help="The case, as `vbt case list` shows it; the first characters are enough.")]
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# A pipe has no width of its own; 120 keeps one line per stage.
+_WIDTH = None if sys.stdout.isatty() else 120
+console = Console(highlight=False, width=_WIDTH)
+errors = Console(stderr=True, highlight=False, width=_WIDTH)
 
 
 def main() -> None:

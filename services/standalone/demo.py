@@ -32,8 +32,6 @@ _MARK = ".vbt-demo"
 _QUIET_SECONDS = 2.0
 _WAIT_SECONDS = 60.0
 _SMALL_DURATION = 120.0
-# The twin's parameters as the synthetic patient names them, and as the calibration does.
-_INFERRED = {"g": "g", "sc_exponent": "p", "homotopic": "h"}
 
 
 @dataclass(frozen=True)
@@ -156,8 +154,9 @@ def _write(suite: Suite, settings: SuiteSettings, folders: _Folders, case: Case,
         write_report(connection, settings, case.case_id, folders.report)
     calibration = load_calibration(case, suite.runtime.objects)
     connectome = load_connectome(case, suite.runtime.objects)
-    draws = {truth: calibration.draws[name] for truth, name in _INFERRED.items()} if calibration.sound else None
-    scores = recovery_scores(Truth.of(patient), connectome, draws)
+    truth = Truth.of(patient)
+    draws = {name: calibration.draws[name] for name in truth.parameters} if calibration.sound else None
+    scores = recovery_scores(truth, connectome, draws)
     (folders.truth / "recovery.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
 
 

@@ -7,6 +7,7 @@ import time
 import sqlalchemy as sa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from standalone.show import STAGES, TITLES, outcome
 from vbt.platform import cases
@@ -20,10 +21,10 @@ _REPORT = "report_writer"
 def stage_bars(console: Console) -> Progress:
     """An empty display of bars in the suite's style; on a pipe it prints a line per finished stage instead."""
     return Progress(
-        TextColumn("{task.description:<16}"),
-        BarColumn(bar_width=28),
+        TextColumn("{task.description:<15}", table_column=Column(no_wrap=True, min_width=15)),
+        BarColumn(bar_width=20),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[says]}"),
+        TextColumn("{task.fields[says]}", table_column=Column(no_wrap=True)),
         console=console,
     )
 

@@ -16,14 +16,13 @@ _KEY_BYTES = 32
 class SiteKeys:
     """The keys of one hospital site.
 
-    ``pseudonym.key`` turns UIDs into keys of rows; ``vault.key`` wraps the key of each case's identity. The log and
-    the witness of the audit ledger have Ed25519 keys in files of their own, which the ledger makes and reads.
+    ``pseudonym.key`` turns UIDs into keys of rows; ``vault.key`` wraps the key of each case's identity. The
+    ledger's log has its Ed25519 key beside them; its witness keeps its own elsewhere.
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.log_key_path = directory / "log.pem"
-        self.witness_key_path = directory / "witness.pem"
         self._pseudonym_key = _read_or_make(directory / "pseudonym.key")
         self._vault_key = _read_or_make(directory / "vault.key")
 

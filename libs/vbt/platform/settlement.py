@@ -26,7 +26,7 @@ from vbt.platform.outbox import publish, publish_message
 from vbt.platform.policy import ConsentPolicy
 from vbt.platform.redaction import describe, error_code
 from vbt.platform.software import Software
-from vbt.platform.stage_context import Abandoned, Effects, Handler, StageContext, cancelled_by_user
+from vbt.platform.stage_context import Abandoned, Effects, Handler, Parked, StageContext, cancelled_by_user
 from vbt.platform.state import insert_new
 from vbt.platform.tracing import mark_failed, span, traceparent
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from opentelemetry.trace import Span
 
-from vbt.errors import Rejected
+from vbt.errors import Rejected, TwinError
 from vbt.platform import stages, state
 from vbt.platform.audit import AuditEntry, ConsentDecision, Digest, Outcome, entry_id
 from vbt.platform.events import CASE_STOPPED, Event
@@ -25,6 +25,21 @@ _LOOK_SECONDS = 0.5
 
 class Abandoned(BaseException):
     """The process shuts down and gives up the job; it starts again elsewhere. Not an error, so no handler sees it."""
+
+
+class Parked(Exception):
+    """Input and science are fine, but somebody outside has to change something before this event can be settled.
+
+    It goes to the dead letters at once, to be sent again by a person.
+
+    Parameters
+    ----------
+    why : the refusal; its action says what to change
+    """
+
+    def __init__(self, why: TwinError) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from vbt.platform.events import CASE_STOPPED, CONNECTOME_BUILT, STUDY_INGESTED, 
 from vbt.platform.policy import ConsentPolicy, record_consent
 from vbt.platform.settlement import Settlement
 from vbt.platform.software import Software
-from vbt.platform.stage_context import Abandoned, Effects, Handler, StageContext
+from vbt.platform.stage_context import Abandoned, Effects, Handler, Parked, StageContext
 from vbt.platform.state import reading
 
 CANARY = "Mustermann^Erika"
@@ -149,6 +149,14 @@ def test_of_two_workers_on_one_record_the_second_to_commit_changes_nothing(line:
     line.settle(overtaken)
     assert len(line.rows(state.outbox)) == 1
     assert [entry["action"] for entry in line.audit()] == ["connectome.built"]
+
+
+def test_what_a_person_has_to_settle_outside_waits_in_the_dead_letters(line: Line) -> None:
+    line.settle(_raise(Parked(_rejected("patient-not-matched"))))
+    (letter,) = line.rows(state.dead_letter)
+    assert (letter.code, letter.attempts) == ("patient-not-matched", 1)
+    assert [row.topic for row in line.rows(state.outbox)] == []
+    assert line.read().status is Status.FAILED
 
 
 @pytest.mark.parametrize("kind", [Rejected, Unsound])
