@@ -85,6 +85,9 @@ class Settlement:
         # The one boundary: whatever a handler, or the account of its failure, throws must not block the partition.
         try:
             return self._work(event, message, current, given_up)
+        except Parked as parked:
+            self._tell(parked.why, current)
+            settle = partial(self._bury, event, message, parked.why)
         except Exception as error:  # noqa: BLE001
             self._tell(error, current)
             settle = partial(self._ending(error), event, message, error)
