@@ -130,7 +130,7 @@ def run_scenarios(
 
     Parameters
     ----------
-    duration : s of BOLD per run, at least 267
+    duration : s of BOLD per run, at least 89
     draws : number of posterior draws, spread evenly over the chains
     target : label of the region; the strongest hub where none is given
 

@@ -15,7 +15,7 @@ from vbt.inference import Calibration
 APPLICATION = "resting_state"
 NEEDS = (
     "a structural connectome (diffusion MRI and T1)",
-    "resting-state BOLD of at least 267 s, one sample per 5 s or faster",
+    "resting-state BOLD of at least 89 s, one sample per 5 s or faster; minutes more make it informative",
 )
 LEVEL = 0.90
 
@@ -72,6 +72,9 @@ def _parameter(calibration: Calibration, name: str) -> Quantity:
         )
     if not diagnostics.identifiable:
         why = f"not identifiable from this recording (shrinkage {diagnostics.shrinkage:.2f}, limit 0.30)"
+        return Quantity(code=code, label=label, unit="1", withheld=why, level=LEVEL)
+    if not diagnostics.converged:
+        why = f"its chains did not mix (R-hat {diagnostics.r_hat:.3f}, limit 1.01; fewest independent draws 400)"
         return Quantity(code=code, label=label, unit="1", withheld=why, level=LEVEL)
     median, low, high = calibration.interval(name, LEVEL)
     return Quantity(

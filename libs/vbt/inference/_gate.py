@@ -34,7 +34,7 @@ class ParameterDiagnostics:
     r_hat : rank-normalised split R-hat
     ess_bulk, ess_tail : effective sample sizes
     shrinkage : 1 − posterior variance / prior variance, on the scale on which the prior is normal
-    nuisance : neither reported nor used for a scenario, and held to looser limits
+    nuisance : not used for any scenario, held to looser limits for the verdict; reported only where ``converged``
     """
 
     name: str
@@ -43,6 +43,11 @@ class ParameterDiagnostics:
     ess_tail: float
     shrinkage: float
     nuisance: bool = False
+
+    @property
+    def converged(self) -> bool:
+        """Within the limits of a number that is reported."""
+        return self.r_hat <= R_HAT_LIMIT and min(self.ess_bulk, self.ess_tail) >= ESS_LIMIT
 
     @property
     def identifiable(self) -> bool:

@@ -26,8 +26,8 @@ DRAWS = 375
 _STARTS = 4
 _REPLICATES = 100
 _BRAINSTEM = "brainstem"
-REPORTED = ("g", "p", "h", "u")
-_SCALARS = (*REPORTED, "n")
+_OF_THE_NETWORK = ("g", "p", "h")
+_SCALARS = (*_OF_THE_NETWORK, "u", "n")
 
 
 def calibrate_resting_state(
@@ -178,7 +178,9 @@ def _calibration(
     standard = {**{name: fit.standard[name] for name in _SCALARS}}
     standard |= {f"c[{b}]": fit.standard["c"][..., b] for b in range(len(fit.spectra.counts))}
     draws = {**scalars, **bands}
-    parameters = tuple(diagnose(name, draws[name], standard[name], nuisance=name not in REPORTED) for name in draws)
+    parameters = tuple(
+        diagnose(name, draws[name], standard[name], nuisance=name not in _OF_THE_NETWORK) for name in draws
+    )
     sampler = diagnose_sampler(fit.sampled)
     # The many regional gains are not gated one by one; if they did not mix, the density of the whole would show it.
     density = diagnose("posterior density", fit.sampled.density, fit.standard["g"], nuisance=True)

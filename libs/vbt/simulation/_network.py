@@ -50,7 +50,7 @@ class Network:
     velocity : conduction velocity, m/s (= mm/ms)
     coupling : global factor on the weights
     sigma : noise amplitude σ of σ dW per state variable, model time; scalar or one per region
-    balloon : haemodynamics of every region
+    balloon : haemodynamics of every region; an efficacy of 0 where the activity means nothing to blood flow
     initial : state to start from, one row per variable
     stimulus : current from outside
     active : False for regions that were removed; their activity is reported as NaN
