@@ -88,7 +88,7 @@ def _loop(network: Network, steps: int, dt_ms: float) -> np.ndarray:
     delays = delay_steps(network, dt_ms)
     state = np.array(network.initial, dtype=float)
     past = [state[0].copy()] * (delays.max() + 2)
-    rows = list(zip(network.coupling * network.weights, delays, strict=True))
+    weights = network.coupling * network.weights
 
     def slope(at, history):
         afferent = np.array(
