@@ -70,8 +70,7 @@ def prepare_diffusion(
 
     Volumes outside the shell and the b0s are left out. MPPCA removes noise before any interpolation where the signal to
     noise ratio times the root of the number of directions is below 200. Each weighted volume is aligned with the mean
-    of the shell, that mean with the b0, and the b0 with the T1, all rigidly; b-vectors turn with the head. Distortion
-    is not corrected.
+    of the shell, and so are the T1 and the b0s, all rigidly; b-vectors turn with the head. Distortion is not corrected.
 
     References
     ----------
@@ -81,11 +80,12 @@ def prepare_diffusion(
     keep = gradients.is_b0 | gradients.in_shell
     volumes, affine = array_of(upright)[..., keep], affine_of(upright)
     table = replace(gradients, bvals=gradients.bvals[keep], bvecs=gradients.bvecs[keep])
-    first = image_of(volumes[..., int(np.argmax(table.is_b0))], affine)
-    anatomy_to_first = rigid_registration(
-        anatomy.image(anatomy.t1), first, mask=anatomy.image(_grown(anatomy.mask, 3)), levels_mm=(8.0, 4.0, 2.0)
+    # Fluid is dark in the weighted mean as it is in a T1. In a b0 it is bright, and the brain slides by millimetres.
+    mean = image_of(volumes[..., ~table.is_b0].mean(axis=3), affine)
+    to_series = rigid_registration(
+        anatomy.image(anatomy.t1), mean, mask=anatomy.image(_grown(anatomy.mask, 2)), levels_mm=(8.0, 4.0, 2.0)
     )
-    mask = _brain_on(first, anatomy, anatomy_to_first)
+    mask = _brain_on(mean, anatomy, to_series)
     if not mask.any():
         raise Unsound(
             "diffusion-not-aligned",
@@ -108,7 +108,7 @@ def prepare_diffusion(
         axis=3,
     )
     turned = np.array([rotation_of(t).T @ g for t, g in zip(motion.transforms, table.bvecs, strict=True)])
-    inside = pull_rigidly(anatomy.image(anatomy.mask), grid, np.linalg.inv(anatomy_to_first), labels=True) > 0
+    inside = pull_rigidly(anatomy.image(anatomy.mask), grid, np.linalg.inv(to_series), labels=True) > 0
     good = _resembling(aligned, inside, table)
     table = Gradients(bvals=table.bvals[good], bvecs=turned[good])
     _refuse_ruins(table, int((~good).sum()))
@@ -117,7 +117,7 @@ def prepare_diffusion(
         gradients=table,
         mask=inside,
         affine=affine_of(grid),
-        to_anatomy=np.linalg.inv(anatomy_to_first),
+        to_anatomy=np.linalg.inv(to_series),
         motion=motion,
         snr=snr,
         denoised=denoised,
@@ -154,21 +154,21 @@ def _motion(
     table: Gradients,
     done: Callable[[float], None],
 ) -> Motion:
-    """From the world of the first b0 to that of each volume."""
+    """From the world of the shell's mean to that of each volume."""
     images = [image_of(volumes[..., v], affine) for v in range(volumes.shape[3])]
     inside = image_of(_grown(mask, 2), affine)
     centre = (affine @ np.array([*np.argwhere(mask).mean(axis=0), 1.0]))[:3]
-    first = int(np.argmax(table.is_b0))
-    weighted, others = np.flatnonzero(~table.is_b0), [b for b in np.flatnonzero(table.is_b0) if b != first]
+    weighted, b0s = np.flatnonzero(~table.is_b0), np.flatnonzero(table.is_b0)
     mean = image_of(volumes[..., weighted].mean(axis=3), affine)
-    # Weighted volumes resemble each other more than the b0, so the b0 is met once and its error is common to all.
-    to_mean = rigid_registration(images[first], mean, mask=inside, levels_mm=(8.0, 4.0, 2.0))
+    # Volumes of a kind resemble each other most, so the two kinds meet once.
     shell = estimate_motion(mean, [images[v] for v in weighted], mask=inside, centre=centre, done=done)
-    transforms = np.tile(np.eye(4), (len(images), 1, 1))
-    transforms[weighted] = shell.transforms @ to_mean
-    if others:
-        b0s = estimate_motion(images[first], [images[v] for v in others], mask=inside, centre=centre)
-        transforms[others] = b0s.transforms
+    first = images[b0s[0]]
+    to_first = rigid_registration(mean, first, mask=inside, levels_mm=(8.0, 4.0, 2.0))
+    transforms = np.tile(to_first, (len(images), 1, 1))
+    transforms[weighted] = shell.transforms
+    if len(b0s) > 1:
+        others = estimate_motion(first, [images[b] for b in b0s[1:]], mask=inside, centre=centre)
+        transforms[b0s[1:]] = others.transforms @ to_first
     return motion_of(transforms, centre)
 
 

@@ -61,7 +61,7 @@ def rigid_registration(
     fixed, moving : 3-D images
     mask : where in ``fixed`` to compare, non-zero inside
     levels_mm : resolution of the pyramid's levels, coarse to fine
-    sampling : share of the voxels compared at each level
+    sampling : share of the voxels compared at the finest level; coarser ones take more
 
     Raises
     ------
@@ -142,9 +142,10 @@ def _mutual_information(sampling: float, shrink: tuple[int, ...]) -> Any:
     method = sitk.ImageRegistrationMethod()
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
-    method.SetMetricSamplingStrategy(method.REGULAR if sampling < 1 else method.NONE)
-    # Without a seed SimpleITK takes the clock and two runs differ.
-    method.SetMetricSamplingPercentage(sampling, _SAMPLING_SEED)
+    method.SetMetricSamplingStrategy(method.REGULAR)
+    # Coarse levels have few voxels and need them all. Without a seed SimpleITK takes the clock and two runs differ.
+    shares = [min(1.0, sampling * (factor / shrink[-1]) ** 3) for factor in shrink]
+    method.SetMetricSamplingPercentagePerLevel(shares, _SAMPLING_SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetShrinkFactorsPerLevel(list(shrink))
     method.SetSmoothingSigmasPerLevel([factor / 2 for factor in shrink])
