@@ -26,6 +26,7 @@ class BalloonWindkessel:
     BOLD = V₀ [7 E₀ (1 − q) + 2 (1 − q/v) + (2 E₀ − 0.2) (1 − v)]
 
     driven by x = efficacy · (activity − baseline). ``neural_baseline`` is the activity at which flow rests at 1.
+    ``magnification`` scales the signal alone: with a small efficacy it gives the linearised model at any amplitude.
 
     References
     ----------
@@ -41,6 +42,7 @@ class BalloonWindkessel:
     E0: Value = parameter(0.34, symbol="E₀", meaning="resting oxygen extraction fraction", source=_FRISTON)
     V0: Value = parameter(0.02, symbol="V₀", meaning="resting blood volume fraction", source=_FRISTON)
     efficacy: Value = parameter(1.0, symbol="ε", meaning="signal per unit of activity", source="definition")
+    magnification: Value = parameter(1.0, symbol="m", meaning="scale of the observed signal", source="definition")
     neural_baseline: Value = parameter(0.0, symbol="x*", meaning="activity at rest", source="definition")
 
     def rest(self, like: Float[Array, "region lane"]) -> Haemodynamics:
@@ -70,7 +72,7 @@ class BalloonWindkessel:
     def signal(self, state: Haemodynamics) -> Variable:
         """Fractional BOLD change; times 100 it is percent."""
         _, _, v, q = state
-        signal: Variable = self.V0 * (
+        signal: Variable = (self.magnification * self.V0) * (
             7.0 * self.E0 * (1.0 - q) + 2.0 * (1.0 - q / v) + (2.0 * self.E0 - 0.2) * (1.0 - v)
         )
         return signal
@@ -82,7 +84,9 @@ class BalloonWindkessel:
         volume = flow ** float(self.alpha)
         E0 = float(self.E0)
         content = volume * (1.0 - (1.0 - E0) ** (1.0 / flow)) / E0
-        signal = float(self.V0) * (
-            7.0 * E0 * (1.0 - content) + 2.0 * (1.0 - content / volume) + (2.0 * E0 - 0.2) * (1.0 - volume)
+        signal = (
+            float(self.magnification)
+            * float(self.V0)
+            * (7.0 * E0 * (1.0 - content) + 2.0 * (1.0 - content / volume) + (2.0 * E0 - 0.2) * (1.0 - volume))
         )
         return float((signal[1] - signal[0]) / 1e-4)

@@ -18,6 +18,7 @@ from vbt.simulation._bold import BalloonWindkessel
 from vbt.simulation._montbrio_pazo_roxin import FixedPoint, MontbrioPazoRoxin, fixed_points
 from vbt.simulation._network import Network
 
+_FLOW_SD = 0.05  # of the region that fluctuates most, relative to resting flow
 VELOCITY = 6.0  # m/s; a literature value for large-scale tracts, not inferred from the patient
 
 
@@ -63,7 +64,7 @@ class RestingTwin:
     mass : the node in isolation; ``eta`` is the drive it has at the common fixed point, coupling included
     excursion : how far noise drives the rates, as a fraction of the way to where the network would leave the branch
     velocity : m/s
-    bold_sd : percent; standard deviation of resting BOLD in the median region, which sets the haemodynamic efficacy
+    bold_sd : percent; standard deviation of resting BOLD in the median region, which sets the haemodynamic scale
     """
 
     mass: MontbrioPazoRoxin = field(default_factory=MontbrioPazoRoxin)
@@ -99,8 +100,11 @@ class RestingTwin:
         regions = weights.shape[0]
         sigma = self._sigma(weights, g)
         rate_sd = gain * sigma * np.sqrt(self.mass.milliseconds_per_unit / 1000.0)
-        variance = np.median(np.diag(static_covariance(weights, g)))
-        efficacy = self.bold_sd / (100.0 * rate_sd * np.sqrt(variance * _haemodynamic_energy()))
+        slow_sd = rate_sd * np.sqrt(np.diag(static_covariance(weights, g)))
+        flow_energy, bold_energy = _haemodynamic_energies()
+        # Held linear and magnified: at realistic amplitudes the busiest region's flow would cross zero.
+        efficacy = _FLOW_SD / (slow_sd.max() * np.sqrt(flow_energy))
+        magnification = self.bold_sd / (100.0 * efficacy * np.median(slow_sd) * np.sqrt(bold_energy))
         return Network(
             mass=replace(self.mass, eta=eta),
             weights=weights,
@@ -108,7 +112,7 @@ class RestingTwin:
             velocity=self.velocity,
             coupling=coupling,
             sigma=(0.0, sigma),
-            balloon=BalloonWindkessel(efficacy=efficacy, neural_baseline=point.r),
+            balloon=BalloonWindkessel(efficacy=efficacy, magnification=magnification, neural_baseline=point.r),
             initial=np.repeat([[point.r], [point.V]], regions, axis=1),
             instantaneous_below_step=True,
         )
@@ -192,8 +196,8 @@ def _rates(network: Network) -> np.ndarray:
     )
 
 
-def _haemodynamic_energy() -> float:
-    """∫ h² dt of the linearised Balloon-Windkessel impulse response, seconds."""
+def _haemodynamic_energies() -> tuple[float, float]:
+    """∫ h² dt, in seconds, of the linearised impulse responses of blood flow and of BOLD."""
     b = BalloonWindkessel()
     kappa, gamma, tau, alpha, E0, V0 = (float(x) for x in (b.kappa, b.gamma, b.tau, b.alpha, b.E0, b.V0))
     extraction = 1.0 + (1.0 - E0) * np.log(1.0 - E0) / E0  # d/df of f E(f)/E₀ at f = 1
@@ -206,9 +210,9 @@ def _haemodynamic_energy() -> float:
         ]
     )
     output = V0 * np.array([0.0, 0.0, 2.0 - (2.0 * E0 - 0.2), -7.0 * E0 - 2.0])
-    # Energy = c P cᵀ with A P + P Aᵀ + b bᵀ = 0, the controllability Gramian.
+    # Energies: c P cᵀ with A P + P Aᵀ + b bᵀ = 0, the controllability Gramian.
     eye = np.eye(4)
     source = np.zeros((4, 4))
     source[0, 0] = 1.0
     gramian = np.linalg.solve(np.kron(eye, A) + np.kron(A, eye), -source.ravel()).reshape(4, 4)
-    return float(output @ gramian @ output)
+    return float(gramian[1, 1]), float(output @ gramian @ output)
