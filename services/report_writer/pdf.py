@@ -41,13 +41,13 @@ from report_writer.layout import (
     printable,
     styles,
 )
+from report_writer.pictures import unit_text
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
 from vbt.errors import TwinError
 from vbt.fhir import CaseContext, PatientIdentityLike, printed, significant
 
 TITLE = "Virtual Brain Twin report"
 NO_RESULT = "The model fit did not pass its own checks. No number of the twin is reported."
-_UNITS = {"1": "", "/s": "s⁻¹", "1/s": "s⁻¹", "um": "µm", "Cel": "°C", "deg": "°"}
 
 
 class PrintedIdentity(PatientIdentityLike, Protocol):
@@ -236,7 +236,7 @@ def quantity_table(heading: str, quantities: Sequence[Quantity], *, sound: bool)
             "" if numbers.low is None or numbers.high is None else f"{_digits(numbers.low)} to {_digits(numbers.high)}"
         )
         value = Paragraph(f"<b>{_digits(numbers.value)}</b>", style["number"])
-        unit = _UNITS.get(quantity.unit, quantity.unit)
+        unit = unit_text(quantity.unit)
         rows.append([_cell(quantity.label), value, _cell(unit), Paragraph(interval, style["number"])])
     return _grid(rows, (0.5, 0.14, 0.12, 0.24), header=True, extra=spans)
 
@@ -254,7 +254,7 @@ def _scenarios(scenarios: Sequence[Scenario], figures: Sequence[Figure]) -> Iter
         yield _kept(Spacer(1, 3))
         if scenario.endpoints:
             yield quantity_table("Endpoint", scenario.endpoints, sound=True)
-    yield from _figures(figures, "scenarios", height=235)
+    yield from _figures(figures, "scenarios", height=260)
 
 
 def _brain(heading: str, sections: Sequence[str], figures: Sequence[Figure]) -> Iterator[Flowable]:

@@ -34,6 +34,7 @@ _STYLE: Any = {
     "legend.fontsize": 7,
     "legend.frameon": False,
 }
+_UNITS = {"1": "", "{count}": "", "/s": "s⁻¹", "1/s": "s⁻¹", "um": "µm", "Cel": "°C", "deg": "°"}
 _HEMISPHERES = (("L", "left"), ("R", "right"), ("B", "midline"))
 
 
@@ -107,13 +108,13 @@ def fit_picture(
 
 def posterior_picture(marginals: Sequence[Marginal]) -> bytes:
     """Every parameter: prior, posterior draws, median and interval; a withheld parameter shows no number."""
-    columns = min(3, max(1, len(marginals)))
+    columns = min(2 if len(marginals) == 4 else 3, max(1, len(marginals)))
     rows = -(-len(marginals) // columns) or 1
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(7.2, 1.55 * rows + 0.3), layout="constrained")
+        figure = Figure(figsize=(7.2, 1.7 * rows + 0.3), layout="constrained")
         panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, marginal in zip(panels, marginals, strict=False):
-            _marginal(axes, marginal)
+            _marginal(axes, marginal, width=108 // columns)
         for axes in panels[len(marginals) :]:
             axes.set_axis_off()
         if marginals:
@@ -134,7 +135,8 @@ def scenario_picture(
     order, blocks = _by_hemisphere(hemispheres)
     change = np.asarray(connectivity_change)[np.ix_(order, order)]
     with matplotlib.rc_context(_STYLE):
-        height = max(2.7, 0.4 * len(scenarios) * max(1, len(endpoints)) + 0.75 * len(endpoints))
+        bars = sum(len(scenario.endpoints) for scenario in scenarios)
+        height = max(2.7, 0.3 * bars + 0.75 * len(endpoints))
         figure = Figure(figsize=(7.2, height), layout="constrained")
         halves: Any = figure.subfigures(1, 2, width_ratios=(1.5, 1))
         left, right = halves
@@ -150,13 +152,12 @@ def scenario_picture(
         return _png(figure)
 
 
-def _marginal(axes: Axes, marginal: Marginal) -> None:
+def _marginal(axes: Axes, marginal: Marginal, *, width: int) -> None:
     quantity, numbers = marginal.quantity, printed(marginal.quantity)
-    unit = "" if quantity.unit == "1" else f" ({quantity.unit})"
     draws = np.asarray(marginal.draws)
     axes.hist(draws, bins=40, density=True, color=BLUE, alpha=0.55, label="posterior")
     axes.plot(marginal.prior_grid, marginal.prior_density, color=GREY, linestyle="--", linewidth=1.1, label="prior")
-    axes.set_xlabel(f"{quantity.label}{unit}")
+    axes.set_xlabel(_wrapped(_labelled(quantity), width))
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     if numbers.value is None:
@@ -172,7 +173,8 @@ def _marginal(axes: Axes, marginal: Marginal) -> None:
     axes.set_title(title)
     spread = np.percentile(draws, [0.2, 99.8])
     margin = 0.35 * (spread[1] - spread[0]) or 1.0
-    axes.set_xlim(spread[0] - margin, spread[1] + margin)
+    least = 0.0 if draws.min() >= 0.0 else -np.inf
+    axes.set_xlim(max(least, spread[0] - margin), spread[1] + margin)
 
 
 def _forest(axes: Axes, endpoint: Quantity, scenarios: Sequence[Scenario]) -> None:
@@ -191,13 +193,22 @@ def _forest(axes: Axes, endpoint: Quantity, scenarios: Sequence[Scenario]) -> No
     axes.set_yticks(range(len(shown)), [_wrapped(label) for label, _ in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.margins(x=0.08)
-    unit = "" if endpoint.unit == "1" else f" ({endpoint.unit})"
-    axes.set_title(f"{endpoint.label}{unit}", loc="left")
+    axes.set_title(_wrapped(_labelled(endpoint), 56), loc="left")
     axes.grid(axis="x", color="#d9dde2", linewidth=0.6)
     axes.set_axisbelow(True)
     low, high = axes.get_xlim()
     if low < 0 < high:
         axes.axvline(0, color=GREY, linewidth=0.9)
+
+
+def unit_text(unit: str) -> str:
+    """A UCUM unit as people write it; nothing for a plain number or a count."""
+    return _UNITS.get(unit, unit)
+
+
+def _labelled(quantity: Quantity) -> str:
+    unit = unit_text(quantity.unit)
+    return f"{quantity.label} ({unit})" if unit else quantity.label
 
 
 def _wrapped(label: str, width: int = 26) -> str:
