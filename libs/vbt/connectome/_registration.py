@@ -53,6 +53,7 @@ def rigid_registration(
     mask: nib.Nifti1Image | None = None,
     levels_mm: tuple[float, ...] = (8.0, 4.0),
     sampling: float = 0.25,
+    same_contrast: bool = False,
 ) -> Float[np.ndarray, "4 4"]:
     """The rigid transform from ``fixed`` to ``moving`` under which they share most information.
 
@@ -62,6 +63,7 @@ def rigid_registration(
     mask : where in ``fixed`` to compare, non-zero inside
     levels_mm : resolution of the pyramid's levels, coarse to fine
     sampling : share of the voxels compared at the finest level; coarser ones take more
+    same_contrast : what is brighter in one is brighter in the other, so their correlation is compared instead
 
     Raises
     ------
@@ -74,6 +76,8 @@ def rigid_registration(
     """
     still, moved = _to_itk(fixed), _to_itk(moving)
     method = _mutual_information(sampling, _factors(fixed, levels_mm))
+    if same_contrast:
+        method.SetMetricAsCorrelation()
     if mask is not None:
         method.SetMetricFixedMask(_to_itk(mask, sitk.sitkUInt8))
     middle = affine_of(fixed) @ np.array([*(np.array(fixed.shape[:3]) - 1) / 2, 1.0])

@@ -21,7 +21,9 @@ def painted(template_head):
     grid = isotropic_grid(template_head.image(template_head.t1), SPACING)
     affine = affine_of(grid).copy()
     affine[2, 3] += SHIFT_MM
-    rest = pull_rigidly(template_head.image(template_head.t1), grid, np.eye(4))
+    tissue = template_head.tissue
+    bright = 200 * (tissue.fluid + 0.75 * tissue.grey + 0.6 * tissue.white)
+    rest = pull_rigidly(template_head.image(bright), grid, np.eye(4))
     labels = pull_rigidly(template_head.image(template_head.labels), grid, np.eye(4), labels=True).astype(int)
     change = np.concatenate([np.zeros((VOLUMES, 1)), truth], axis=1) / 100
     slow = 1 + 0.02 * np.linspace(-1, 1, VOLUMES)
