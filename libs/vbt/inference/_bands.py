@@ -25,25 +25,24 @@ class BandSpectra:
     edges : Hz, one more than there are bands
     counts : number of Fourier bins in each band, the degrees of freedom of its average
     spectra : real part of the averaged cross-periodogram, regions scaled to unit mean power over all bins
+    correlation : functional connectivity of the recording within the bands
     scale : standard deviation of each region within the bands, in the units of the recording
     """
 
     edges: tuple[float, ...]
     counts: Int[np.ndarray, " band"]
     spectra: Float[np.ndarray, "band region region"]
+    correlation: Float[np.ndarray, "region region"]
     scale: Float[np.ndarray, " region"]
-
-    @property
-    def correlation(self) -> Float[np.ndarray, "region region"]:
-        """Functional connectivity of the recording within the bands."""
-        return np.asarray(np.einsum("b,bij->ij", self.counts, self.spectra) / self.counts.sum())
 
 
 def band_spectra(bold: Float[np.ndarray, "time region"], repetition_time: float) -> BandSpectra:
     """Cross-spectra of a recording in the resting-state bands, .01 to .1 Hz.
 
     The full-length Fourier transform without taper, so that the number of bins is the true count of independent
-    ordinates. A linear trend is removed first. Bands too narrow for the recording are merged with the next.
+    ordinates. A linear trend is removed first. Bands too narrow for the recording are merged with the next. Power that
+    rises or falls within a band is evened out, or the average would hold fewer independent bins than it counts; how
+    power differs between bands is left to the model.
 
     Raises
     ------
@@ -58,15 +57,19 @@ def band_spectra(bold: Float[np.ndarray, "time region"], repetition_time: float)
     inside = (frequencies >= edges[0]) & (frequencies < edges[-1])
     power = (np.abs(transform[inside]) ** 2).mean(axis=0)
     scaled = transform / np.sqrt(power)
+    trend = np.poly1d(np.polyfit(frequencies[inside], np.log((np.abs(scaled[inside]) ** 2).mean(axis=1)), 2))
     spectra, counts = [], []
     for low, high in itertools.pairwise(edges):
-        band = scaled[(frequencies >= low) & (frequencies < high)]
+        chosen = (frequencies >= low) & (frequencies < high)
+        slope = trend(frequencies[chosen])
+        band = scaled[chosen] * np.exp(0.5 * (np.log(np.exp(slope).mean()) - slope))[:, None]
         spectra.append((band.T @ band.conj()).real / len(band))
         counts.append(len(band))
     return BandSpectra(
         edges=edges,
         counts=np.array(counts),
         spectra=np.stack(spectra),
+        correlation=np.asarray((scaled[inside].T @ scaled[inside].conj()).real / inside.sum()),
         scale=np.sqrt(2.0 * power * inside.sum()) / len(bold),
     )
 
