@@ -63,6 +63,7 @@ class StudyReader:
         received = wire.decode(event, event_pb2.StudyReceived)
         paths = _received_files(context.engine, event.subject)
         study = read_study(paths, lambda message, fraction: context.progress(message, 0.3 * fraction))
+        _require_whole_files(study)
         chosen = require_protocol(study)
         identity = _identity(chosen)
         with tempfile.TemporaryDirectory(prefix="vbt-deidentified-") as directory:
@@ -133,6 +134,13 @@ def _received_files(engine: sa.Engine, case_id: str) -> list[Path]:
     rows = sa.select(state.instance.c.path).where(state.instance.c.study_key == study_key)
     with reading(engine) as connection:
         return [Path(path) for path in connection.execute(rows.order_by(state.instance.c.path)).scalars()]
+
+
+def _require_whole_files(study: Study) -> None:
+    """A file that broke off was part of some series, and nobody can tell which: the study is not taken without it."""
+    for file in study.unreadable:
+        if file.reason.code in ("truncated", "malformed-dicom"):
+            raise file.reason
 
 
 def _identity(chosen: ProtocolSet) -> PatientIdentity:

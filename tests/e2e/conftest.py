@@ -113,6 +113,12 @@ class Vbt:
         }
 
 
+@pytest.fixture(scope="session")
+def vbt_at() -> Callable[[Path], Vbt]:
+    """The suite on a directory of one's own."""
+    return Vbt
+
+
 @pytest.fixture
 def vbt(tmp_path: Path) -> Iterator[Vbt]:
     suite = Vbt(tmp_path / "data")

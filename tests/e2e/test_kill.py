@@ -6,13 +6,16 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 STAGES = ("dicom_ingest", "connectome_builder", "twin_inference", "brain_simulator")
 
 
-def test_five_kills_change_nothing(vbt: Any, demo: tuple[Path, dict[str, Any]]) -> None:
+def test_five_kills_change_nothing(
+    vbt: Any, vbt_at: Callable[[Path], Any], demo: tuple[Path, dict[str, Any]]
+) -> None:
     out, printed = demo
     vbt.up()
     _kill_while_receiving(vbt, out / "patient")
@@ -29,7 +32,7 @@ def test_five_kills_change_nothing(vbt: Any, demo: tuple[Path, dict[str, Any]]) 
     assert vbt.stop() == 0
     assert len(vbt.cases()) == 1
     assert vbt.cases()[0]["status"] == "done"
-    undisturbed = type(vbt)(out / "data")
+    undisturbed = vbt_at(out / "data")
     assert _findings(vbt, vbt.cases()[0]["case_id"]) == _findings(undisturbed, printed["case"]["case_id"])
     assert vbt.run("ledger", "verify").returncode == 0
     _each_step_took_effect_once(vbt)

@@ -26,15 +26,9 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def site(vbt_at: Callable[[Path], Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A suite that runs through all tests of this module."""
-    from importlib import util
-
-    spec = util.spec_from_file_location("e2e_conftest", Path(__file__).with_name("conftest.py"))
-    assert spec is not None and spec.loader is not None
-    module = util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    suite = module.Vbt(tmp_path_factory.mktemp("site") / "data")
+    suite = vbt_at(tmp_path_factory.mktemp("site") / "data")
     suite.up()
     yield suite
     suite.kill()
@@ -79,17 +73,25 @@ def without_gradients(dataset: pydicom.Dataset) -> None:
 
 
 def with_five_directions(folder: Path) -> None:
-    """Keeps b = 0 and five directions."""
+    """Keeps b = 0 and five directions, numbered as if no more had been acquired."""
     seen: list[tuple[float, ...]] = []
+    number = 0
     for path in sorted(folder.rglob("*.dcm")):
         dataset = pydicom.dcmread(path)
-        if series_of(dataset) != "diffusion" or not dataset.DiffusionBValue:
+        if series_of(dataset) != "diffusion":
             continue
-        direction = tuple(round(float(x), 4) for x in dataset.DiffusionGradientOrientation)
-        if direction not in seen and len(seen) < 5:
-            seen.append(direction)
-        if direction not in seen:
-            path.unlink()
+        if dataset.DiffusionBValue:
+            direction = tuple(round(float(x), 4) for x in dataset.DiffusionGradientOrientation)
+            if direction not in seen and len(seen) < 5:
+                seen.append(direction)
+            if direction not in seen:
+                path.unlink()
+                continue
+        number += 1
+        dataset.InstanceNumber = number
+        if "NumberOfTemporalPositions" in dataset:
+            del dataset.NumberOfTemporalPositions
+        dataset.save_as(path)
 
 
 def truncated(folder: Path) -> None:
