@@ -13,8 +13,8 @@ class LedgerSection(Section):
     Parameters
     ----------
     origin : the name in every checkpoint; one log per hospital
-    witness : the witness's own directory (key, last size and root, leaf hashes); empty: beside the state. On one machine
-        the witness shares the machine with the log: copy its notes elsewhere, or a thief of both keys can rewrite both
+    witness : the witness's own directory (key, last size and root, leaf hashes); empty: beside the state. On one
+        machine it shares the machine with the log: copy its notes elsewhere, or a thief of both keys can rewrite both
     """
 
     origin: str = "vbt.example/audit-log"

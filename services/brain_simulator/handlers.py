@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from vbt.clinical.resting_state import ScenarioRun, findings, run_scenarios
-
 from vbt.api.event.v1 import event_pb2
 from vbt.clinical.findings import Check, TwinFindings
+from vbt.clinical.resting_state import ScenarioRun, findings, run_scenarios
 from vbt.connectome import Connectome
 from vbt.inference import Calibration
 from vbt.platform import events, wire

@@ -93,7 +93,7 @@ class StudyReader:
         )
 
     def _deidentified(self, chosen: ProtocolSet, directory: Path, context: StageContext) -> event_pb2.Artifact:
-        """Write the clean instances to ``directory`` and keep them as one archive; nothing later reads the originals."""
+        """Write clean instances to ``directory`` and keep them as one archive; nothing later reads the originals."""
         instances = [instance for series in _series(chosen) for instance in series.instances]
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:

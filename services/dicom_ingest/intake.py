@@ -1,4 +1,4 @@
-"""Received images become cases: rows while they come, a case when their study has been quiet, a revision when more come."""
+"""Received images become rows, a quiet study becomes a case, and late images its next revision."""
 
 from __future__ import annotations
 

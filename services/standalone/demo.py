@@ -26,7 +26,15 @@ from vbt.platform import cases
 from vbt.platform.cases import Case, Status
 from vbt.platform.logs import start_logging
 from vbt.platform.state import open_state, reading
-from vbt.synthetic import PatientSettings, SyntheticPatient, Truth, make_patient, recovery_scores, write_dicom, write_truth
+from vbt.synthetic import (
+    PatientSettings,
+    SyntheticPatient,
+    Truth,
+    make_patient,
+    recovery_scores,
+    write_dicom,
+    write_truth,
+)
 
 _MARK = ".vbt-demo"
 _QUIET_SECONDS = 2.0

@@ -66,7 +66,16 @@ class Vbt:
     def send(self, folder: Path, *, check: bool = True) -> dict[str, Any]:
         """Send a folder over C-STORE."""
         result = subprocess.run(
-            [sys.executable, "-m", "standalone", "send", str(folder), "--to", f"127.0.0.1:{self.ports['dicom']}", "--json"],
+            [
+                sys.executable,
+                "-m",
+                "standalone",
+                "send",
+                str(folder),
+                "--to",
+                f"127.0.0.1:{self.ports['dicom']}",
+                "--json",
+            ],
             capture_output=True,
             text=True,
             env=self._environment(),

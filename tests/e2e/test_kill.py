@@ -13,9 +13,7 @@ from typing import Any
 STAGES = ("dicom_ingest", "connectome_builder", "twin_inference", "brain_simulator")
 
 
-def test_five_kills_change_nothing(
-    vbt: Any, vbt_at: Callable[[Path], Any], demo: tuple[Path, dict[str, Any]]
-) -> None:
+def test_five_kills_change_nothing(vbt: Any, vbt_at: Callable[[Path], Any], demo: tuple[Path, dict[str, Any]]) -> None:
     out, printed = demo
     vbt.up()
     _kill_while_receiving(vbt, out / "patient")

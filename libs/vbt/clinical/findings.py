@@ -56,7 +56,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One intervention tried on the twin, with its endpoints over the posterior draws, compared with no intervention."""
+    """One intervention tried on the twin, its endpoints over the posterior draws compared with no intervention."""
 
     code: str
     label: str

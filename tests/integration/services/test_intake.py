@@ -118,4 +118,4 @@ def published(engine: sa.Engine) -> list[StudyReceived]:
 def test_the_stage_is_named_as_the_command_line_shows_it() -> None:
     from standalone.show import STAGES
 
-    assert STAGE == STAGES[0]
+    assert STAGES[0] == STAGE
