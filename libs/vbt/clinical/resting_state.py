@@ -13,11 +13,8 @@ from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
 from vbt.inference import Calibration
 
 APPLICATION = "resting_state"
-NEEDS = (
-    "a structural connectome (diffusion MRI and T1)",
-    "resting-state BOLD of at least 89 s, one sample per 5 s or faster; minutes more make it informative",
-)
 LEVEL = 0.90
+ENOUGH_BINS = 24  # below, a recording is calibrated to, but the report says that it was short
 
 
 def findings(
@@ -142,7 +139,15 @@ def _checks(calibration: Calibration) -> tuple[Check, ...]:
     fewest = min(min(p.ess_bulk, p.ess_tail) for p in reported)
     sampler = calibration.sampler
     baseline = calibration.baselines["SC^0.25"]
-    checks = [
+    bins = sum(calibration.band_counts)
+    checks: list[tuple[str, str, float, str, bool]] = [
+        (
+            "recording-length",
+            "Fourier bins of the recording between 0.01 and 0.1 Hz",
+            float(bins),
+            f"≥ {ENOUGH_BINS}, about 270 s",
+            bins >= ENOUGH_BINS,
+        ),
         ("r-hat", "Agreement of the chains (largest rank-normalised R-hat)", worst, "≤ 1.01", worst <= 1.01),
         ("effective-sample-size", "Independent draws (smallest bulk or tail)", fewest, "≥ 400", fewest >= 400),
         (
