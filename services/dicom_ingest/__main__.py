@@ -57,7 +57,13 @@ class Port:
 def build(runtime: Runtime, settings: IngestSettings) -> Service:
     """The service on an open runtime."""
     chosen = settings.dicom
-    intake = Intake(runtime.engine, this_software(NAME), protocol=chosen.protocol, quiet_seconds=chosen.quiet_seconds)
+    intake = Intake(
+        runtime.engine,
+        this_software(NAME),
+        protocol=chosen.protocol,
+        quiet_seconds=chosen.quiet_seconds,
+        open_associations=lambda: receiver.open_associations(),
+    )
     receiver = Receiver(
         ReceiverSettings(
             spool=settings.spool_directory,

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -51,14 +52,25 @@ class Intake:
     ----------
     protocol : which twin is built from a study
     quiet_seconds : a study is complete when no image of it came for so long
+    open_associations : names of those that may still send; a study waits for the one that sent its last image
     """
 
-    def __init__(self, engine: sa.Engine, software: Software, *, protocol: str, quiet_seconds: float) -> None:
+    def __init__(
+        self,
+        engine: sa.Engine,
+        software: Software,
+        *,
+        protocol: str,
+        quiet_seconds: float,
+        open_associations: Callable[[], Collection[str]] = frozenset,
+    ) -> None:
         self._engine = engine
         self._software = software
         self._protocol = protocol
         self._quiet_seconds = quiet_seconds
-        self._open = _studies(engine)
+        self._open_associations = open_associations
+        # Studies with images that no case knows of, each with the association that sent its last one.
+        self._open = dict.fromkeys(_studies(engine), "")
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dicom-intake", daemon=True)
@@ -85,7 +97,7 @@ class Intake:
         except sa.exc.OperationalError as error:
             raise NotRecorded from error
         with self._lock:
-            self._open.add(instance.study_key)
+            self._open[instance.study_key] = instance.association
 
     def quarantined(self, thing: QuarantinedObject) -> None:
         """Say why an object is kept aside: as a stopped case, one per association, with an entry on the trail."""
@@ -145,14 +157,17 @@ class Intake:
     def close_quiet_studies(self) -> None:
         """Turn every study that is complete by now into a case, or into the next revision of its case."""
         with self._lock:
-            candidates = sorted(self._open)
-        for study_key in candidates:
+            candidates = dict(self._open)
+        sending = self._open_associations()
+        for study_key, association in candidates.items():
+            if association in sending:
+                continue
             with reading(self._engine) as connection:
                 quiet = _quiet(connection, study_key)
             if time.time() - quiet.last < self._quiet_seconds:
                 continue
             with self._lock:
-                self._open.discard(study_key)
+                self._open.pop(study_key, None)
             with span("receive study"), self._engine.begin() as connection:
                 self._close(connection, quiet)
 

@@ -142,6 +142,13 @@ class Receiver:
             raise ValueError("the receiver has not been started")
         return int(self._server.server_address[1])
 
+    def open_associations(self) -> frozenset[str]:
+        """Names of the associations that may still send, as `ReceivedInstance.association` gives them."""
+        if self._server is None:
+            return frozenset()
+        connections = [association.dul.socket for association in self._server.active_associations]
+        return frozenset(connection.name for connection in connections if isinstance(connection, _Connection))
+
     def start(self) -> None:
         """Sweep what a crash left, then listen in background threads."""
         # pynetdicom logs UIDs and addresses of what it handles; the service logs its own, identity-free lines.
@@ -227,6 +234,11 @@ class _Connection(AssociationSocket):
         self._peer_closed = False
         self._data_over = False
         self._stores = _Stores(receiver, association)
+
+    @property
+    def name(self) -> str:
+        """What this association's objects are known by."""
+        return self._stores.name
 
     @property
     def ready(self) -> bool:
@@ -331,7 +343,7 @@ class _Stores:
 
     def __init__(self, receiver: Receiver, association: Any) -> None:
         self._receiver, self._association = receiver, association
-        self._name = uuid.uuid4().hex
+        self.name = uuid.uuid4().hex
         self._command_set = CommandBuffer()
         self._command: Command | None = None
         self._arrival: Arrival | None = None
@@ -423,7 +435,7 @@ class _Stores:
         kept = self._receiver.spool.keep(arrival, identifiers)
         if isinstance(kept, Conflict):
             self._receiver.on_quarantined(
-                QuarantinedObject("conflicting-duplicate", kept.sha256, kept.path, self._name, kept.size)
+                QuarantinedObject("conflicting-duplicate", kept.sha256, kept.path, self.name, kept.size)
             )
             return CANNOT_UNDERSTAND
         spooled, duplicate = kept
@@ -434,7 +446,7 @@ class _Stores:
                 series_key=spooled.series_key,
                 sha256=spooled.sha256,
                 path=spooled.path,
-                association=self._name,
+                association=self.name,
                 size=spooled.size,
                 duplicate=duplicate,
             )
@@ -443,7 +455,7 @@ class _Stores:
 
     def _quarantine(self, arrival: Arrival, reason: str, status: int) -> int:
         path, sha256, size = self._receiver.spool.quarantine(arrival)
-        self._receiver.on_quarantined(QuarantinedObject(reason, sha256, path, self._name, size))
+        self._receiver.on_quarantined(QuarantinedObject(reason, sha256, path, self.name, size))
         return status
 
 

@@ -42,6 +42,23 @@ def test_a_study_is_one_case_once_it_is_quiet(engine: sa.Engine, intake: Intake)
     assert [(event.revision, event.instance_count) for event in published(engine)] == [(1, 3)]
 
 
+def test_a_study_waits_for_the_association_that_still_sends_it(engine: sa.Engine) -> None:
+    sending = {"association-1"}
+    intake = Intake(
+        engine,
+        this_software("dicom_ingest"),
+        protocol="resting_state",
+        quiet_seconds=0.1,
+        open_associations=lambda: sending,
+    )
+    receive(intake, "study", 3)
+    close(intake)
+    assert listed(engine) == []
+    sending.clear()
+    close(intake)
+    assert len(listed(engine)) == 1
+
+
 def test_late_images_are_the_next_revision(engine: sa.Engine, intake: Intake) -> None:
     receive(intake, "study", 3)
     close(intake)
