@@ -52,7 +52,7 @@ def truth(rng: np.random.Generator) -> dict[str, float]:
 def from_model(c: Connectome, t: dict[str, float], rng: np.random.Generator, samples: int) -> np.ndarray:
     """Independent complex Gaussian bins with the model's spectrum, gains differing by region."""
     regions = len(c.region_labels)
-    u, n = rng.uniform(0.5, 10.0), np.exp(-4.6 + 1.2 * rng.normal())
+    u, n = rng.uniform(0.5, 10.0), abs(rng.normal(0.0, 0.05))
     covariance = static_covariance(effective_weights(c.weights, c.region_labels, t["p"], t["h"]), t["g"]) + u / regions
     deviation = np.sqrt(np.diag(covariance))
     factor = np.linalg.cholesky(covariance / np.outer(deviation, deviation))

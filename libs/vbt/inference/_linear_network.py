@@ -34,7 +34,7 @@ PRIORS = {
     "p": Prior("log-normal", (-0.36, 0.5)),
     "h": Prior("half-normal", (0.0, 0.7)),
     "u": Prior("half-normal", (0.0, 20.0)),
-    "n": Prior("log-normal", (-4.6, 1.2)),
+    "n": Prior("half-normal", (0.0, 0.05)),
     "c": Prior("log-normal", (0.0, 1.0)),
     "d": Prior("log-normal", (0.0, 0.5)),
 }
