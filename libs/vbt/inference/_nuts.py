@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -53,6 +53,12 @@ class Draws:
     energy: Float[np.ndarray, "chain draw"]
     diverging: Bool[np.ndarray, "chain draw"]
     steps: Int[np.ndarray, "chain draw"]
+
+    @classmethod
+    def joined(cls, rounds: list[Draws]) -> Draws:
+        """The rounds of the same chains end to end."""
+        names = [f.name for f in fields(cls)]
+        return cls(**{name: np.concatenate([getattr(part, name) for part in rounds], axis=1) for name in names})
 
     @property
     def saturated(self) -> float:
@@ -136,10 +142,20 @@ class Posterior:
         return np.asarray((vectors / np.maximum(eigenvalues, 1.0)) @ vectors.T)
 
     def sample(
-        self, data: Any, mode: Mode, *, warmup: int, draws: int, rng_seed: int, progress: Progress | None = None
+        self,
+        data: Any,
+        mode: Mode,
+        *,
+        warmup: int,
+        draws: int,
+        rng_seed: int,
+        enough: Callable[[Draws], bool] | None = None,
+        rounds: int = 1,
+        progress: Progress | None = None,
     ) -> Draws:
         """NUTS from starts spread wider than the posterior, the mode's covariance as dense mass matrix.
 
+        After each round of ``draws`` per chain ``enough`` decides whether the chains run on, at most ``rounds`` times.
         ``progress(phase, fraction, divergences)`` hears of every stretch of every chain.
         """
         if warmup % _STRIDE or draws % _STRIDE:
@@ -151,24 +167,36 @@ class Posterior:
         keys = jax.random.split(jax.random.key(rng_seed, impl="threefry2x32"), CHAINS)
         meter = _Meter(progress, warmup, draws)
 
-        def run(chain: int) -> Any:
+        def started(chain: int) -> Any:
             with jax.enable_x64(True):
                 state = begin(jnp.asarray(starts[chain]), jnp.asarray(mode.covariance), keys[chain], data)
-                kept = []
-                for stride in range((warmup + draws) // _STRIDE):
+                for _ in range(warmup // _STRIDE):
+                    state, _piece = stretch(state, data)
+                    meter.tick(0)
+                return state
+
+        def continued(state: Any) -> tuple[Any, tuple[np.ndarray, ...]]:
+            with jax.enable_x64(True):
+                pieces = []
+                for _ in range(draws // _STRIDE):
                     state, piece = stretch(state, data)
-                    piece = jax.tree.map(np.asarray, piece)
-                    sampling = stride * _STRIDE >= warmup
-                    if sampling:
-                        kept.append(piece)
-                    meter.tick(int(piece[3].sum()) if sampling else 0)
-                return tuple(np.concatenate(parts) for parts in zip(*kept, strict=True))
+                    pieces.append(tuple(np.asarray(part) for part in piece))
+                    meter.tick(int(pieces[-1][3].sum()))
+                return state, tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
 
         # OpenBLAS would split each small eigendecomposition over the cores that the other chains need.
         with threadpool_limits(1), ThreadPoolExecutor(min(CHAINS, len(os.sched_getaffinity(0)))) as pool:
-            chains = list(pool.map(run, range(CHAINS)))
-        z, density, energy, diverging, steps = (np.stack(parts) for parts in zip(*chains, strict=True))
-        return Draws(unconstrained=z, density=density, energy=energy, diverging=diverging, steps=steps)
+            states = list(pool.map(started, range(CHAINS)))
+            kept: list[Draws] = []
+            for _ in range(rounds):
+                states, chains = (list(part) for part in zip(*pool.map(continued, states), strict=True))
+                z, density, energy, diverging, steps = (np.stack(parts) for parts in zip(*chains, strict=True))
+                kept.append(Draws(unconstrained=z, density=density, energy=energy, diverging=diverging, steps=steps))
+                joined = Draws.joined(kept)
+                if enough is None or enough(joined):
+                    break
+                meter.extend()
+        return joined
 
     def _sampler(self, warmup: int) -> tuple[Any, Any]:
         if warmup not in self._samplers:
@@ -204,17 +232,22 @@ class Posterior:
 
 
 class _Meter:
-    """Adds up the stretches of all chains."""
+    """Adds up the stretches of all chains; never goes back when a round is added."""
 
     def __init__(self, progress: Progress | None, warmup: int, draws: int) -> None:
-        self._progress, self._done, self._divergences = progress, 0, 0
-        self._warmup, self._total = CHAINS * (warmup // _STRIDE), CHAINS * ((warmup + draws) // _STRIDE)
+        self._progress, self._done, self._divergences, self._told = progress, 0, 0, 0.0
+        self._warmup, self._round = CHAINS * (warmup // _STRIDE), CHAINS * (draws // _STRIDE)
+        self._total = self._warmup + self._round
         self._lock = threading.Lock()
+
+    def extend(self) -> None:
+        self._total += self._round
 
     def tick(self, divergences: int) -> None:
         with self._lock:
             self._done += 1
             self._divergences += divergences
+            self._told = max(self._told, self._done / self._total)
             if self._progress is not None:
                 phase = "warm-up" if self._done <= self._warmup else "sampling"
-                self._progress(phase, self._done / self._total, self._divergences)
+                self._progress(phase, self._told, self._divergences)

@@ -16,13 +16,21 @@ from vbt.connectome import Connectome
 from vbt.errors import Rejected
 from vbt.inference._bands import EDGES, BandSpectra, band_spectra
 from vbt.inference._calibration import Calibration, PredictiveCheck
-from vbt.inference._gate import diagnose, diagnose_sampler, gate, warnings_of
+from vbt.inference._gate import (
+    ParameterDiagnostics,
+    SamplerDiagnostics,
+    diagnose,
+    diagnose_sampler,
+    gate,
+    warnings_of,
+)
 from vbt.inference._linear_network import PRIORS, Observed, resting_state
 from vbt.inference._nuts import CHAINS, Draws, Mode, Posterior
 from vbt.simulation import effective_weights, homotopic_pairs, record, static_covariance
 
 WARMUP = 125
-DRAWS = 375
+DRAWS = 300
+ROUNDS = 4  # chains run on, up to this many times DRAWS, where the gate is not passed yet
 _STARTS = 4
 _REPLICATES = 100
 _BRAINSTEM = "brainstem"
@@ -39,6 +47,7 @@ def calibrate_resting_state(
     progress: Callable[[str, float], None] | None = None,
     warmup: int = WARMUP,
     draws: int = DRAWS,
+    rounds: int = ROUNDS,
 ) -> Calibration:
     """Fit the linear network to the patient's own resting BOLD.
 
@@ -51,6 +60,7 @@ def calibrate_resting_state(
     bold : one column per region of the connectome; a region without signal is constant or NaN
     repetition_time : s
     progress : called with a message and the fraction done
+    warmup, draws, rounds : per chain; the chains run on for another round of ``draws`` until the gate is passed
 
     Raises
     ------
@@ -77,8 +87,18 @@ def calibrate_resting_state(
             def heard(phase: str, fraction: float, divergences: int) -> None:
                 tell(f"{phase}, {divergences} divergent", 0.05 + 0.9 * fraction)
 
-        sampled = posterior.sample(observed, mode, warmup=warmup, draws=draws, rng_seed=rng_seed, progress=heard)
-        fit = _Fit(connectome, weights, labels, spectra, observed, posterior, sampled)
+        fitted = functools.partial(_Fit, connectome, weights, labels, spectra, observed, posterior)
+        sampled = posterior.sample(
+            observed,
+            mode,
+            warmup=warmup,
+            draws=draws,
+            rng_seed=rng_seed,
+            enough=lambda so_far: not fitted(so_far).reasons,
+            rounds=rounds,
+            progress=heard,
+        )
+        fit = fitted(sampled)
         tell("checking the fit", 0.95)
         halves = _split_half_z(fit, bold[:, index], repetition_time, rng_seed)
         calibration = _calibration(fit, index, repetition_time, halves, rng_seed, bold)
@@ -149,6 +169,34 @@ class _Fit:
         by_name = {name.removesuffix("_normal"): value for name, value in split.items()}
         return {name: value.reshape(chains, count, *value.shape[1:]) for name, value in by_name.items()}
 
+    @functools.cached_property
+    def scalars(self) -> dict[str, np.ndarray]:
+        """Draws of every parameter but the regional gains, ``(chain, draw)``."""
+        return _scalars(self.constrained)
+
+    @functools.cached_property
+    def parameters(self) -> tuple[ParameterDiagnostics, ...]:
+        standard = _scalars(self.standard)
+        return tuple(
+            diagnose(name, values, standard[name], nuisance=name not in _OF_THE_NETWORK)
+            for name, values in self.scalars.items()
+        )
+
+    @functools.cached_property
+    def sampler(self) -> SamplerDiagnostics:
+        return diagnose_sampler(self.sampled)
+
+    @functools.cached_property
+    def reasons(self) -> tuple[str, ...]:
+        # The many regional gains are not gated one by one; if they did not mix, the density of the whole shows it.
+        density = diagnose("posterior density", self.sampled.density, self.standard["g"], nuisance=True)
+        return gate((*self.parameters, density), self.sampler)
+
+
+def _scalars(by_name: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    bands = {f"c[{band}]": by_name["c"][..., band] for band in range(by_name["c"].shape[-1])}
+    return {**{name: by_name[name] for name in _SCALARS}, **bands}
+
 
 def model_correlation(weights: np.ndarray, labels: tuple[str, ...], value: dict[str, Any]) -> np.ndarray:
     """Correlation of slow fluctuations at one value of g, p, h, u; the NumPy twin of the model's own."""
@@ -173,18 +221,7 @@ def _r(first: np.ndarray, second: np.ndarray) -> float:
 def _calibration(
     fit: _Fit, index: np.ndarray, repetition_time: float, halves: float, rng_seed: int, bold: np.ndarray
 ) -> Calibration:
-    scalars = {name: fit.constrained[name] for name in _SCALARS}
-    bands = {f"c[{b}]": fit.constrained["c"][..., b] for b in range(len(fit.spectra.counts))}
-    standard = {**{name: fit.standard[name] for name in _SCALARS}}
-    standard |= {f"c[{b}]": fit.standard["c"][..., b] for b in range(len(fit.spectra.counts))}
-    draws = {**scalars, **bands}
-    parameters = tuple(
-        diagnose(name, draws[name], standard[name], nuisance=name not in _OF_THE_NETWORK) for name in draws
-    )
-    sampler = diagnose_sampler(fit.sampled)
-    # The many regional gains are not gated one by one; if they did not mix, the density of the whole would show it.
-    density = diagnose("posterior density", fit.sampled.density, fit.standard["g"], nuisance=True)
-    reasons = gate((*parameters, density), sampler)
+    draws, parameters, reasons = fit.scalars, fit.parameters, fit.reasons
     if not parameters[0].identifiable:
         reasons = (*reasons, f"the recording does not identify g: shrinkage {parameters[0].shrinkage:.2f}")
     medians = {name: np.median(value, axis=(0, 1)) for name, value in fit.constrained.items()}
@@ -201,10 +238,10 @@ def _calibration(
         draws=draws,
         priors={name: (prior.family, *prior.arguments) for name, prior in PRIORS.items()},
         parameters=parameters,
-        sampler=sampler,
+        sampler=fit.sampler,
         verdict="unsound" if reasons else "sound",
         reasons=reasons,
-        warnings=warnings_of(sampler),
+        warnings=warnings_of(fit.sampler),
         empirical_fc=empirical,
         fitted_fc=fitted,
         fit=_r(empirical, fitted),
