@@ -37,7 +37,7 @@ from vbt.synthetic import (
 )
 
 _MARK = ".vbt-demo"
-_QUIET_SECONDS = 2.0
+_QUIET_SECONDS = 3.0
 _WAIT_SECONDS = 60.0
 _SMALL_DURATION = 120.0
 
