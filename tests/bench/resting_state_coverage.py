@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--twin", type=int, default=10, help="recordings simulated by the lifted twin")
     parser.add_argument("--regions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--seed", type=int, default=2026, help="another seed is another set of truths and recordings")
     parser.add_argument("--laplace", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -148,7 +149,7 @@ def main() -> None:
     for source, count in ((from_model, arguments.model), (from_twin, arguments.twin)):
         rows = []
         for seed in range(count):
-            rng = np.random.default_rng([seed, 2026])
+            rng = np.random.default_rng([seed, arguments.seed])
             c, t = connectome(rng, arguments.regions), truth(rng)
             rows.append({**calibrate(c, source(c, t, rng, samples), t, seed), "truth": t})
             print(source.__name__, seed, {k: v for k, v in rows[-1].items() if k != "truth"}, flush=True)
