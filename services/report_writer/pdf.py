@@ -306,7 +306,7 @@ def _provenance(case: CaseContext) -> Iterator[Flowable]:
     rows += [["Input", source.name, source.sha256[:24]] for source in case.sources]
     for receipt in case.receipts:
         number = "not yet numbered" if receipt.sequence is None else f"entry {receipt.sequence}"
-        rows.append(["Audit ledger", f"{number}, event {receipt.event_id}", (receipt.leaf_hash or "")[:24]])
+        rows.append(["Audit ledger", f"{number}, event {receipt.event_id[:8]}…", (receipt.leaf_hash or "")[:24]])
     head = [Paragraph(name, style["head"]) for name in ("What", "Name", "SHA-256 (first 24 digits)")]
     body: list[list[Flowable]] = [
         [_cell(what), _cell(name), Paragraph(digest, style["mono"])] for what, name, digest in rows
