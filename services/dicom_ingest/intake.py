@@ -100,7 +100,18 @@ class Intake:
             self._open[instance.study_key] = instance.association
 
     def quarantined(self, thing: QuarantinedObject) -> None:
-        """Say why an object is kept aside: as a stopped case, one per association, with an entry on the trail."""
+        """Say why an object is kept aside: as a stopped case, one per association, with an entry on the trail.
+
+        Raises
+        ------
+        NotRecorded : the database is away; the sender is told to come back
+        """
+        try:
+            self._set_aside(thing)
+        except sa.exc.OperationalError as error:
+            raise NotRecorded from error
+
+    def _set_aside(self, thing: QuarantinedObject) -> None:
         key = f"association:{thing.association}"
         with self._engine.begin() as connection:
             case = cases.case_of_study(connection, key) or cases.create_case(
@@ -166,14 +177,25 @@ class Intake:
                 quiet = _quiet(connection, study_key)
             if time.time() - quiet.last < self._quiet_seconds:
                 continue
-            with self._lock:
-                self._open.pop(study_key, None)
-            with span("receive study"), self._engine.begin() as connection:
-                self._close(connection, quiet)
+            self._close_one(study_key, association)
 
-    def _close(self, connection: sa.Connection, quiet: _Quiet) -> None:
+    def _close_one(self, study_key: str, association: str) -> None:
+        with self._lock:
+            self._open.pop(study_key, None)
+        try:
+            with span("receive study"), self._engine.begin() as connection:
+                # Counted here and not before: an image that came meanwhile belongs to this revision.
+                self._close(connection, _quiet(connection, study_key), resent=bool(association))
+        except BaseException:
+            with self._lock:
+                self._open.setdefault(study_key, association)
+            raise
+
+    def _close(self, connection: sa.Connection, quiet: _Quiet, *, resent: bool) -> None:
+        """Make the case or its next revision, unless nothing is new; a stopped study sent again starts anew."""
         known = cases.case_of_study(connection, quiet.study_key)
-        if known is not None and _closed_with(known) == quiet.instances:
+        again = resent and known is not None and known.status is Status.STOPPED
+        if known is not None and _closed_with(known) == quiet.instances and not again:
             return
         if known is None:
             case = cases.create_case(connection, study_key=quiet.study_key, protocol=self._protocol)

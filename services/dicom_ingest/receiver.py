@@ -153,7 +153,6 @@ class Receiver:
         """Sweep what a crash left, then listen in background threads."""
         # pynetdicom logs UIDs and addresses of what it handles; the service logs its own, identity-free lines.
         logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-        self.spool.sweep()
         entity = AE(self.settings.ae_title)
         entity.maximum_associations = self.settings.maximum_associations
         entity.maximum_pdu_size = self.settings.maximum_pdu_bytes
@@ -173,6 +172,8 @@ class Receiver:
         if not isinstance(server, _Server):
             raise TypeError("pynetdicom made another server")
         server.receiver = self
+        # Only who holds the port may clear away what arrivals left: another receiver's are still arriving.
+        self.spool.sweep()
         # start_server would do this; shutdown expects it.
         entity._servers.append(server)
         self._server = server

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,7 +20,7 @@ from report_writer.pdf import report_pdf, stopped_pdf
 from vbt.api.event.v1 import event_pb2
 from vbt.clinical.findings import TwinFindings
 from vbt.dicom import PatientIdentity
-from vbt.errors import Rejected, TwinError, Unsound
+from vbt.errors import NotYet, Rejected, TwinError, Unsound
 from vbt.fhir import CaseContext, Json, Receipt, Site, Software, Source, from_json, report_bundle, stopped_bundle
 from vbt.platform import events, state, wire
 from vbt.platform.cases import Status, read_case, set_status
@@ -33,6 +37,7 @@ _TIERS = {
     Tier.DOCUMENT: event_pb2.WRITE_TIER_DOCUMENT,
     Tier.FILE: event_pb2.WRITE_TIER_FILE,
 }
+_LEDGER_PATIENCE = 10.0  # seconds
 _NOBODY = PatientIdentity.from_dict({})
 
 SendToPacs = Callable[[bytes, CaseContext, PatientIdentity], int]
@@ -76,7 +81,9 @@ class ReportWriter:
         stop = wire.decode(event, event_pb2.CaseStopped)
         if not self._has_identity(context) or wire.SINGLE_STEP in event.headers:
             # Nobody ordered it, or nobody knows for whom: the reason stands in the case and on the trail.
-            return Effects(detail={"summary": f"no report: {stop.code} before the patient was known"})
+            return Effects(
+                apply=[_end(event)], detail={"summary": f"no report: {stop.code} before the patient was known"}
+            )
         identity = self._identity(context)
         case = self._case(event, context, identity, [])
         kind = Unsound if stop.kind == event_pb2.STOP_KIND_UNSOUND else Rejected
@@ -145,7 +152,9 @@ class ReportWriter:
         if wire.SINGLE_STEP in context.event.headers:
             return _NOBODY
         with context.engine.begin() as connection:
-            entry = context.audit("identity.opened", detail={"for": "report"})
+            # Every opening is an act of its own, also when the same report is tried again.
+            opened = context.audit("identity.opened", detail={"for": "report"})
+            entry = dataclasses.replace(opened, event_id=str(uuid.uuid4()))
             return PatientIdentity.from_dict(self.vault.open(connection, context.event.subject, entry))
 
     def _case(
@@ -174,26 +183,52 @@ def _inputs(simulated: event_pb2.ScenariosSimulated) -> Iterator[event_pb2.Artif
 
 
 def _receipts(context: StageContext) -> Iterator[Receipt]:
-    """The case's entries in the ledger so far, each with its leaf."""
-    leaf = state.audit_leaf
-    with reading(context.engine) as connection:
-        begun = read_case(connection, context.event.subject).created_at
-        rows = connection.execute(sa.select(leaf).where(leaf.c.at >= begun - 1.0).order_by(leaf.c.seq)).all()
-    for row in rows:
-        if json.loads(row.entry)["case_id"] == context.event.subject:
-            yield Receipt(event_id=row.event_id, leaf_hash=bytes(row.leaf_hash).hex(), sequence=row.seq)
+    """What the other services did for the case, each with its leaf in the ledger.
+
+    The report's own entries are left out, and what waits to be integrated is waited for, so that a report that is
+    written again after a crash is the same report, byte for byte.
+
+    Raises
+    ------
+    NotYet : the ledger does not integrate entries
+    """
+    deadline = time.monotonic() + _LEDGER_PATIENCE
+    while True:
+        with reading(context.engine) as connection:
+            waiting = list(_of_others(connection, state.audit_outbox, context))
+            leaves = list(_of_others(connection, state.audit_leaf, context))
+        if not waiting:
+            break
+        if time.monotonic() > deadline:
+            raise NotYet(
+                "ledger-behind",
+                rule="a report carries the receipts of what was done for it",
+                got=f"{len(waiting)} entries that the ledger has not integrated",
+                action="see to it that the audit ledger runs; the report is written again later",
+            )
+        time.sleep(0.2)
+    for row in leaves:
+        yield Receipt(event_id=row.event_id, leaf_hash=bytes(row.leaf_hash).hex(), sequence=row.seq)
+
+
+def _of_others(connection: sa.Connection, table: sa.Table, context: StageContext) -> Iterator[sa.Row[Any]]:
+    begun = read_case(connection, context.event.subject).created_at
+    order = table.c.seq if "seq" in table.c else table.c.id
+    for row in connection.execute(sa.select(table).where(table.c.at >= begun - 1.0).order_by(order)):
+        entry = json.loads(row.entry)
+        if entry["case_id"] == context.event.subject and entry["actor"] != context.software.name:
+            yield row
 
 
 def _end(event: Event) -> Callable[[sa.Connection], None]:
     def end(connection: sa.Connection) -> None:
-        if event.type != events.CASE_STOPPED:
-            set_status(connection, event.subject, Status.DONE)
+        set_status(connection, event.subject, Status.STOPPED if event.type == events.CASE_STOPPED else Status.DONE)
 
     return end
 
 
 def _summary(delivery: Delivery, stored: int) -> str:
-    where = "kept here, no EHR is configured" if delivery.tier is Tier.FILE else f"in the EHR ({delivery.tier.value})"
+    where = "kept here, not sent to an EHR" if delivery.tier is Tier.FILE else f"in the EHR ({delivery.tier.value})"
     resources = len(from_json(delivery.sent)["entry"])
     pacs = f"; {stored} DICOM object in the PACS" if stored else ""
     return f"{resources} FHIR resources and PDF, {where}{pacs}"

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from standalone import show
-from vbt.errors import TwinError
+from vbt.errors import NotYet, TwinError
 
 DEFAULT_DATA = Path("vbt-data")
 
@@ -53,7 +53,10 @@ def main() -> None:
         app()
     except TwinError as error:
         errors.print(f"{error.code}: {error}", style="red", markup=False)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, NotYet) else 1)
+    except OSError as error:
+        errors.print(f"{type(error).__name__}: {error.strerror or 'see the log'}", style="red", markup=False)
+        sys.exit(2)
 
 
 @app.command()
@@ -74,9 +77,16 @@ def demo(
 @app.command()
 def up(
     data: Data = DEFAULT_DATA,
-    host: Annotated[str, typer.Option(help="Address of the DICOM port; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="DICOM port.")] = 11112,
-    quiet: Annotated[float, typer.Option(help="A study is complete when nothing came for so many seconds.")] = 30.0,
+    host: Annotated[
+        str, typer.Option(help="Address of the DICOM port; 0.0.0.0 for all.", envvar="VBT_DICOM__HOST")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="DICOM port.", envvar="VBT_DICOM__PORT")] = 11112,
+    quiet: Annotated[
+        float,
+        typer.Option(
+            help="A study is complete when nothing came for so many seconds.", envvar="VBT_DICOM__QUIET_SECONDS"
+        ),
+    ] = 30.0,
 ) -> None:
     """Start all services in one process and wait for your PACS; end with Ctrl-C."""
     from standalone.up import run_up
@@ -103,7 +113,7 @@ def send(
         console.print_json(data=asdict(sent))
     else:
         console.print(f"{sent.stored} stored, {sent.failed} refused by the receiver, {sent.unreadable} not DICOM")
-    sys.exit(0 if sent.stored and not sent.failed and not sent.unreadable else 1)
+    sys.exit(0 if sent.stored and not sent.failed else 1)
 
 
 @case_app.command("list")
@@ -214,10 +224,8 @@ def ledger_export(
     """Write everything a third party needs to verify the log offline with `vbt-verify`."""
     from standalone.ledger import export
 
-    case_id = None
-    if case:
-        with _state(data) as connection:
-            case_id = _full_id(connection, case)
+    with _state(data) as connection:
+        case_id = _full_id(connection, case) if case else None
     export(_settings(data), out, case_id)
     console.print(f"{out} written; check it with: vbt-verify {out}")
 
@@ -227,6 +235,8 @@ def ledger_verify(data: Data = DEFAULT_DATA, json_: Json = False) -> None:
     """Export the log and verify it against the witness's own note; exit code as `vbt-verify`."""
     from standalone.ledger import verify
 
+    with _opened(data):
+        pass
     sys.exit(verify(_settings(data), as_json=json_))
 
 
@@ -281,7 +291,8 @@ def replay(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> None
         console.print_json(data=[asdict(answer) for answer in answers])
     else:
         console.print(answer_table(answers))
-    sys.exit(max((answer.exit_code for answer in answers), default=2))
+    codes = {answer.exit_code for answer in answers}
+    sys.exit(1 if 1 in codes else max(codes, default=2))
 
 
 def _settings(data: Path) -> Any:

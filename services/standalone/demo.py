@@ -107,7 +107,16 @@ def _cleared(out: Path) -> bool:
 def _settings(folders: _Folders, seed: int, *, small: bool) -> SuiteSettings:
     return suite_settings(
         folders.data,
-        dicom={"port": 0, "quiet_seconds": _QUIET_SECONDS, "minimum_free_bytes": 0},
+        # Nothing of a hospital that this shell may be set up for: no EHR, no PACS, no database, no bus.
+        fhir={"base_url": ""},
+        pacs={"host": ""},
+        state={"url": ""},
+        kafka={"bootstrap_servers": ""},
+        objects={"url": ""},
+        keys={"directory": None},
+        ledger={"witness": None},
+        policy={"consent_default": "permit"},
+        dicom={"port": 0, "quiet_seconds": _QUIET_SECONDS, "minimum_free_bytes": 0, "spool": None},
         connectome={"rng_seed": seed},
         inference={"rng_seed": seed},
         simulation={"rng_seed": seed, **({"duration_seconds": _SMALL_DURATION} if small else {})},

@@ -81,12 +81,16 @@ def verify(settings: SuiteSettings, *, as_json: bool) -> int:
         bundle, anchor = Path(directory) / "bundle.zip", Path(directory) / NOTE_FILE
         # The note first: one that is younger than the bundle would speak of entries that the bundle cannot have.
         note = settings.witness_directory / NOTE_FILE
-        anchored = note.exists()
-        if anchored:
-            anchor.write_bytes(note.read_bytes())
+        if not note.exists():
+            raise NotYet(
+                "witness-note-missing",
+                rule="the log is verified against its witness's own note",
+                got="no note in the witness's directory",
+                action="set VBT_LEDGER__WITNESS to where the witness keeps its state",
+            )
+        anchor.write_bytes(note.read_bytes())
         export(settings, bundle, None)
-        arguments = [str(bundle), *(["--anchor", str(anchor)] if anchored else []), *(["--json"] if as_json else [])]
-        return vbt_verify.main(arguments)
+        return vbt_verify.main([str(bundle), "--anchor", str(anchor), *(["--json"] if as_json else [])])
 
 
 def _export_alone(settings: SuiteSettings, path: Path, case_id: str | None) -> None:

@@ -66,4 +66,4 @@ def _is_over(case: Case) -> bool:
     if case.status not in FINISHED:
         return False
     report = next((stage for stage in case.stages if stage.stage == _REPORT), None)
-    return case.status is Status.FAILED or (report is not None and report.status in FINISHED)
+    return case.status is not Status.STOPPED or (report is not None and report.status in FINISHED)

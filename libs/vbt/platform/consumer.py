@@ -118,7 +118,9 @@ class Consumer:
                 try:
                     self._read_on(subscription)
                 finally:
-                    subscription.close()
+                    # A job that was given up may still be delivering: its record stays ours until the lease runs out.
+                    if not self._given_up.is_set():
+                        subscription.close()
             except (NotYet, sa.exc.OperationalError) as error:
                 # What was in hand is not committed, so the new subscription gets it again.
                 _log.warning("bus.waiting", extra={"vbt.group": self.group, "vbt.cause": describe(error)})

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from vbt.errors import Rejected
 from vbt.platform import audit, state
 from vbt.platform.audit import AuditEntry
-from vbt.platform.cases import Status, set_status
+from vbt.platform.cases import Status, read_case, set_status
 from vbt.platform.events import Message
 from vbt.platform.outbox import publish_message
 from vbt.platform.retries import afresh
@@ -69,7 +69,7 @@ def replay(connection: sa.Connection, number: int, *, actor: str, software: Soft
         sa.update(state.dead_letter).where(state.dead_letter.c.id == number).values(replayed_at=time.time())
     )
     revision = int(headers["ce_revision"]) if headers.get("ce_revision", "").isdecimal() else 0
-    if revision:
+    if revision and read_case(connection, row.case_id).revision == revision:
         set_status(connection, row.case_id, Status.RUNNING)
     entry = AuditEntry(
         event_id=audit.entry_id("dead-letter", str(number), "event.replayed"),

@@ -188,7 +188,7 @@ class Settlement:
         if not self._claim(event.id, connection):
             return "skipped"
         attempts = retries.attempts_of(message) + 1
-        connection.execute(
+        letter = connection.execute(
             sa.insert(state.dead_letter).values(
                 group=self.group,
                 topic=retries.original_topic(message.topic, self.group),
@@ -203,9 +203,10 @@ class Settlement:
             )
         )
         facts = {"code": error_code(error), "attempts": attempts}
-        self._record(event, connection, "event.dead-lettered", "failed", facts)
+        (number,) = letter.inserted_primary_key or (0,)
+        self._record(event, connection, "event.dead-lettered", "failed", facts, act=str(number))
         self._finish(event, connection, cases.Status.FAILED, detail=facts, message=error_code(error))
-        if event.revision:
+        if event.revision and not self._superseded(event, connection):
             cases.set_status(connection, event.subject, cases.Status.FAILED)
         return "dead-lettered"
 
@@ -233,10 +234,17 @@ class Settlement:
         return self.policy.decide(connection, event.subject)
 
     def _record(
-        self, event: Event, connection: sa.Connection, action: str, outcome: Outcome, facts: Mapping[str, object]
+        self,
+        event: Event,
+        connection: sa.Connection,
+        action: str,
+        outcome: Outcome,
+        facts: Mapping[str, object],
+        act: str = "",
     ) -> None:
+        """Put an entry on the trail; ``act`` tells apart what may happen to one event more than once."""
         entry = audit.AuditEntry(
-            event_id=audit.entry_id(self.group, event.id, action),
+            event_id=audit.entry_id(self.group, event.id, action, *([act] if act else [])),
             case_id=event.subject,
             revision=event.revision,
             action=action,

@@ -77,6 +77,16 @@ def test_sending_all_of_it_again_changes_nothing(engine: sa.Engine, intake: Inta
     assert [event.revision for event in published(engine)] == [1]
 
 
+def test_a_stopped_study_that_is_sent_again_starts_anew(engine: sa.Engine, intake: Intake) -> None:
+    receive(intake, "study", 3)
+    close(intake)
+    with engine.begin() as connection:
+        cases.set_status(connection, listed(engine)[0].case_id, Status.STOPPED)
+    receive(intake, "study", 3, duplicate=True)
+    close(intake)
+    assert [event.revision for event in published(engine)] == [1, 2]
+
+
 def test_a_study_left_open_by_a_crash_is_closed_after_the_next_start(engine: sa.Engine, intake: Intake) -> None:
     receive(intake, "study", 3)
     close(new_intake(engine))
