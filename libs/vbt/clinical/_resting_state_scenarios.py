@@ -22,6 +22,7 @@ from vbt.simulation import (
     at_rest,
     effective_weights,
     homotopic_pairs,
+    one_blas_thread,
     record,
     resect,
     simulate,
@@ -116,6 +117,7 @@ def strongest_hub(connectome: Connectome, calibration: Calibration) -> int:
     return int(np.argmax(weights.sum(axis=0) + weights.sum(axis=1)))
 
 
+@one_blas_thread
 def run_scenarios(
     connectome: Connectome,
     calibration: Calibration,

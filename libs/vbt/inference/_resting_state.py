@@ -26,7 +26,7 @@ from vbt.inference._gate import (
 )
 from vbt.inference._linear_network import PRIORS, Observed, resting_state
 from vbt.inference._nuts import CHAINS, Draws, Mode, Posterior
-from vbt.simulation import effective_weights, homotopic_pairs, record, static_covariance
+from vbt.simulation import effective_weights, homotopic_pairs, one_blas_thread, record, static_covariance
 
 WARMUP = 125
 DRAWS = 300
@@ -38,6 +38,7 @@ _OF_THE_NETWORK = ("g", "p", "h")
 _SCALARS = (*_OF_THE_NETWORK, "u", "n")
 
 
+@one_blas_thread
 def calibrate_resting_state(
     connectome: Connectome,
     bold: Float[np.ndarray, "time region"],

@@ -19,6 +19,7 @@ from vbt.simulation._neural_mass import NeuralMass as NeuralMass
 from vbt.simulation._neural_mass import Parameter as Parameter
 from vbt.simulation._neural_mass import noise_amplitude as noise_amplitude
 from vbt.simulation._neural_mass import parameter_table as parameter_table
+from vbt.simulation._one_blas_thread import one_blas_thread as one_blas_thread
 from vbt.simulation._resting_twin import RestingTwin as RestingTwin
 from vbt.simulation._resting_twin import at_rest as at_rest
 from vbt.simulation._resting_twin import effective_weights as effective_weights

@@ -46,9 +46,8 @@ def test_every_command_explains_itself(command: list[str]) -> None:
 def test_readme_and_command_line_name_the_same_commands() -> None:
     readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
     known = {" ".join(command) for command in COMMANDS}
-    named = set(
-        re.findall(r"^\s*(?:pip install -e \. && )?vbt ((?:case|report|ledger|dead-letters) \w+|\w+)", readme, re.M)
-    )
+    pattern = r"^\s*(?:pip install -e \. && )?vbt ((?:case|report|ledger|dead-letters) \w+|\w+)"
+    named = set(re.findall(pattern, readme, re.MULTILINE))
     assert named <= known
 
 
