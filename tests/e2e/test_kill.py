@@ -15,6 +15,8 @@ STAGES = ("dicom_ingest", "connectome_builder", "twin_inference", "brain_simulat
 
 def test_five_kills_change_nothing(vbt: Any, vbt_at: Callable[[Path], Any], demo: tuple[Path, dict[str, Any]]) -> None:
     out, printed = demo
+    # Another number of BLAS threads than the undisturbed run had: that must not change a bit either.
+    vbt.environment["OMP_NUM_THREADS"] = "1"
     vbt.up()
     _kill_while_receiving(vbt, out / "patient")
     vbt.up()
