@@ -512,7 +512,8 @@ def test_kill_9_loses_no_acknowledged_object(tmp_path: Path, after: int) -> None
         assert dcmread(stored.path).PixelData == image(number, side=64).PixelData
     # what is visible is whole, acknowledged or not
     assert len(found) - len(acknowledged) in (0, 1)
-    assert acknowledged  # on a busy machine the sender may give up before the kill; what it was promised must be there
+    # On a busy machine the sender may give up before the kill; what it was promised must be there all the same.
+    assert acknowledged or not after
 
 
 def dcmtk(program: str) -> Path | None:
