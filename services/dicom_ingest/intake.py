@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from dicom_ingest import reception
 from dicom_ingest.receiver import NotRecorded, QuarantinedObject, ReceivedInstance
+from dicom_ingest.reception import Reception
 from vbt.api.event.v1 import event_pb2
 from vbt.errors import Rejected
 from vbt.platform import audit, cases, events, stages, state, wire
@@ -94,6 +96,7 @@ class Intake:
         try:
             with self._engine.begin() as connection:
                 insert_new(connection, state.instance, row)
+                reception.note_image(connection, instance.study_key, instance.traceparent)
         except sa.exc.OperationalError as error:
             raise NotRecorded from error
         with self._lock:
@@ -183,20 +186,31 @@ class Intake:
         with self._lock:
             self._open.pop(study_key, None)
         try:
-            with span("receive study"), self._engine.begin() as connection:
-                # Counted here and not before: an image that came meanwhile belongs to this revision.
-                self._close(connection, _quiet(connection, study_key), resent=bool(association))
+            with reading(self._engine) as connection:
+                coming = reception.reception(connection, study_key)
+                if coming is None and not _news(connection, study_key, resent=bool(association)):
+                    return
+            with coming.ending() if coming else span("receive study") as current:
+                with self._engine.begin() as connection:
+                    # Counted here and not before: an image that came meanwhile belongs to this revision.
+                    revision = self._close(connection, _quiet(connection, study_key), coming, resent=bool(association))
+                current.set_attribute("vbt.revision", revision)
         except BaseException:
             with self._lock:
                 self._open.setdefault(study_key, association)
             raise
 
-    def _close(self, connection: sa.Connection, quiet: _Quiet, *, resent: bool) -> None:
-        """Make the case or its next revision, unless nothing is new; a stopped study sent again starts anew."""
+    def _close(self, connection: sa.Connection, quiet: _Quiet, coming: Reception | None, *, resent: bool) -> int:
+        """Make the case or its next revision and give its number, or 0 where nothing is new.
+
+        A stopped study that is sent again starts anew.
+        """
+        revised = _news(connection, quiet.study_key, resent=resent)
+        if coming is not None:
+            reception.end(connection, coming, revised=revised)
+        if not revised:
+            return 0
         known = cases.case_of_study(connection, quiet.study_key)
-        again = resent and known is not None and known.status is Status.STOPPED
-        if known is not None and _closed_with(known) == quiet.instances and not again:
-            return
         if known is None:
             case = cases.create_case(connection, study_key=quiet.study_key, protocol=self._protocol)
         else:
@@ -218,6 +232,7 @@ class Intake:
         )
         audit.record(connection, self._received(connection, case, quiet))
         publish(connection, self._event(case, quiet))
+        return case.revision
 
     def _received(self, connection: sa.Connection, case: Case, quiet: _Quiet) -> AuditEntry:
         here = sa.select(state.instance.c.sha256, state.instance.c.association).where(
@@ -285,6 +300,14 @@ def _quiet(connection: sa.Connection, study_key: str) -> _Quiet:
         )
     ).one()
     return _Quiet(study_key, *row)
+
+
+def _news(connection: sa.Connection, study_key: str, *, resent: bool) -> bool:
+    """Whether closing makes a revision: there are images no revision knows of, or a stopped study was sent again."""
+    known = cases.case_of_study(connection, study_key)
+    if known is None or (resent and known.status is Status.STOPPED):
+        return True
+    return _closed_with(known) != _quiet(connection, study_key).instances
 
 
 def _closed_with(case: Case) -> int:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from opentelemetry.trace import Span, SpanKind
 from pynetdicom import AE, AllStoragePresentationContexts
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
@@ -38,6 +39,7 @@ from dicom_ingest.dimse import (
     response,
 )
 from dicom_ingest.spool import Arrival, Conflict, Malformed, Spool, is_valid_uid
+from vbt.platform.tracing import open_span, traceparent
 
 VERIFICATION = "1.2.840.10008.1.1"
 # Deflated (…1.2.1.99) is not offered: inflating 1 MiB of it can take gigabytes. Big endian is retired.
@@ -80,7 +82,10 @@ class ReceiverSettings:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedInstance:
-    """One object that is durable. `duplicate`: these very bytes were received before, nothing is new."""
+    """One object that is durable.
+
+    `duplicate`: these very bytes were received before, nothing is new. `traceparent`: the association's span.
+    """
 
     sop_key: str
     study_key: str
@@ -90,6 +95,7 @@ class ReceivedInstance:
     association: str
     size: int
     duplicate: bool = False
+    traceparent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +282,7 @@ class _Connection(AssociationSocket):
         return taken
 
     def close(self) -> None:
-        self._stores.abandon()
+        self._stores.end()
         super().close()
 
     def _fill(self) -> bool:
@@ -345,6 +351,7 @@ class _Stores:
     def __init__(self, receiver: Receiver, association: Any) -> None:
         self._receiver, self._association = receiver, association
         self.name = uuid.uuid4().hex
+        self._trace = _Trace(self.name)
         self._command_set = CommandBuffer()
         self._command: Command | None = None
         self._arrival: Arrival | None = None
@@ -359,8 +366,13 @@ class _Stores:
                 answers.append(answer)
         return answers
 
+    def end(self) -> None:
+        """The association is over."""
+        self.abandon()
+        self._trace.end()
+
     def abandon(self) -> None:
-        """The association ended: a half-received object leaves nothing behind."""
+        """A half-received object leaves nothing behind."""
         if self._arrival is not None:
             self._arrival.discard()
             self._arrival = None
@@ -373,6 +385,7 @@ class _Stores:
             return response(command, fragment.context_id, SUCCESS)
         if command.field != C_STORE_RQ or not command.has_data_set or self._command is not None:
             raise ProtocolError("a request this receiver has not negotiated")
+        self._trace.begin()
         self._refusal = self._open(command, fragment.context_id)
         # A UID that is none is not sent back: other implementations fail to read the answer.
         self._command = command if is_valid_uid(command.sop_instance_uid) else replace(command, sop_instance_uid="")
@@ -440,6 +453,7 @@ class _Stores:
             )
             return CANNOT_UNDERSTAND
         spooled, duplicate = kept
+        self._trace.stored += 1
         self._receiver.on_stored(
             ReceivedInstance(
                 sop_key=spooled.sop_key,
@@ -450,6 +464,7 @@ class _Stores:
                 association=self.name,
                 size=spooled.size,
                 duplicate=duplicate,
+                traceparent=self._trace.traceparent,
             )
         )
         return SUCCESS
@@ -458,6 +473,32 @@ class _Stores:
         path, sha256, size = self._receiver.spool.quarantine(arrival)
         self._receiver.on_quarantined(QuarantinedObject(reason, sha256, path, self.name, size))
         return status
+
+
+class _Trace:
+    """The span of one association; it is written only for one that stores, so that echoes and probes leave none."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._connected_ns = time.time_ns()
+        self._span: Span | None = None
+        self.traceparent = ""
+        self.stored = 0
+
+    def begin(self) -> None:
+        """The first object comes."""
+        if self._span is None:
+            attributes = {"vbt.association": self._name}
+            self._span = open_span(
+                "dicom association", started_ns=self._connected_ns, kind=SpanKind.SERVER, attributes=attributes
+            )
+            self.traceparent = traceparent(self._span)
+
+    def end(self) -> None:
+        """The connection is closed; idempotent."""
+        if self._span is not None and self._span.is_recording():
+            self._span.set_attribute("vbt.instances", self.stored)
+            self._span.end()
 
 
 def _hang_up(association: Any) -> None:

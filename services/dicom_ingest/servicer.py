@@ -20,6 +20,7 @@ from vbt.api.dicom.v1 import dicom_pb2_grpc
 from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
 from vbt.errors import NotYet
 from vbt.platform.steps import Steps
+from vbt.platform.tracing import traceparent
 
 # What pydicom raises where the first piece of a file is no DICOM file head.
 UNPARSABLE = (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError, struct.error)
@@ -120,6 +121,7 @@ class DicomServicer(dicom_pb2_grpc.DicomServiceServicer):
                 association=association,
                 size=spooled.size,
                 duplicate=duplicate,
+                traceparent=traceparent(),
             )
         )
         return "duplicate" if duplicate else "stored"

@@ -79,7 +79,7 @@ def test_every_stage_left_an_entry_under_the_trace_of_the_case(demo: Demo) -> No
         assert {o["sha256"] for o in before["outputs"]} & {i["sha256"] for i in after["inputs"]}
 
 
-def test_one_trace_runs_from_the_study_to_the_report(demo: Demo) -> None:
+def test_one_trace_runs_from_the_association_to_the_report(demo: Demo) -> None:
     out, _ = demo
     spans = [json.loads(line) for line in (out.parent / "spans.jsonl").read_text().splitlines()]
     by_id = {span["context"]["span_id"]: span for span in spans}
@@ -88,8 +88,24 @@ def test_one_trace_runs_from_the_study_to_the_report(demo: Demo) -> None:
     while report is not None:
         names.append(report["name"])
         report = by_id.get(report["parent_id"])
-    assert names[-1] == "receive study"
-    assert len(names) >= 5
+    assert names[-2:] == ["receive study", "dicom association"]
+    assert len(names) >= 6
+    (association,) = (span for span in spans if span["name"] == "dicom association")
+    assert association["context"]["trace_id"] == f"0x{_trace_of_the_case(demo)}"
+    assert association["start_time"] < association["end_time"] < by_name(spans, "receive study")["end_time"]
+
+
+def by_name(spans: list[dict[str, Any]], name: str) -> dict[str, Any]:
+    (found,) = (span for span in spans if span["name"] == name)
+    return found
+
+
+def _trace_of_the_case(demo: Demo) -> str:
+    out, printed = demo
+    with zipfile.ZipFile(out / "ledger/bundle.zip") as bundle:
+        entries = [json.loads(line) for line in bundle.read("entries.jsonl").splitlines()]
+    (trace_id,) = {entry["trace_id"] for entry in entries if entry["case_id"] == printed["case"]["case_id"]}
+    return str(trace_id)
 
 
 def test_no_identifying_value_leaves_the_vault_but_in_the_report(demo: Demo) -> None:

@@ -84,6 +84,17 @@ instance = sa.Table(
     sa.Column("association", sa.Text, nullable=False),
 )
 
+receiving = sa.Table(
+    "receiving",
+    metadata,
+    sa.Column("study_key", sa.Text, primary_key=True),
+    sa.Column("began_at", sa.Double, nullable=False),
+    # W3C trace contexts: of the span that is open, or empty; of the associations that sent to it; of the last revision.
+    sa.Column("traceparent", sa.Text, nullable=False),
+    sa.Column("associations", sa.Text, nullable=False),
+    sa.Column("revision_traceparent", sa.Text, nullable=False),
+)
+
 identity = sa.Table(
     "identity",
     metadata,

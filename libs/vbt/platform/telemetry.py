@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export import (
 from opentelemetry.trace import Status
 
 from vbt.platform.settings import TelemetrySettings
+from vbt.platform.tracing import PromisedIds
 
 _BARE_CODE = re.compile(r"[\w.\-]+\Z")
 
@@ -27,7 +28,7 @@ class Telemetry:
     """The process's tracer provider; make one per process, before the first span."""
 
     def __init__(self, service: str, settings: TelemetrySettings) -> None:
-        self._provider = TracerProvider(resource=Resource.create({"service.name": service}))
+        self._provider = TracerProvider(resource=Resource.create({"service.name": service}), id_generator=PromisedIds())
         if settings.otlp_endpoint:
             exporter = Redacting(OTLPSpanExporter(endpoint=settings.otlp_endpoint))
             self._provider.add_span_processor(BatchSpanProcessor(exporter))
