@@ -22,7 +22,7 @@ from vbt.connectome import Connectome
 from vbt.inference import PRIORS, Posterior, band_spectra, calibrate_resting_state
 from vbt.inference._linear_network import resting_state
 from vbt.inference._resting_state import observe
-from vbt.simulation import RestingTwin, effective_weights, simulate, static_covariance
+from vbt.simulation import Bold, RestingTwin, effective_weights, simulate, static_covariance
 
 REPETITION_TIME = 2.0
 NAMES = ("g", "p", "h")
@@ -76,10 +76,11 @@ def from_twin(c: Connectome, t: dict[str, float], rng: np.random.Generator, samp
         [int(rng.integers(2**31))],
         duration=samples * REPETITION_TIME,
         transient=40.0,
-        sampling_period=REPETITION_TIME,
+        monitors=[Bold(REPETITION_TIME)],
         dt=1.0,
     )
-    bold = run.bold[0] * rng.lognormal(0.0, 0.3, run.bold.shape[-1])
+    clean = run.observations[0].values[0]
+    bold = clean * rng.lognormal(0.0, 0.3, clean.shape[-1])
     return np.asarray(bold + 0.05 * bold.std(axis=0) * rng.normal(size=bold.shape))
 
 

@@ -15,10 +15,12 @@ from vbt.connectome import Connectome
 from vbt.errors import Unsound
 from vbt.inference import Calibration, band_spectra
 from vbt.simulation import (
+    Bold,
     Network,
     ReplayManifest,
     RestingTwin,
     Simulation,
+    TemporalAverage,
     at_rest,
     effective_weights,
     homotopic_pairs,
@@ -167,7 +169,7 @@ def run_scenarios(
         networks,
         seeds,
         duration=duration,
-        sampling_period=SAMPLING_PERIOD,
+        monitors=[TemporalAverage(SAMPLING_PERIOD), Bold(SAMPLING_PERIOD)],
         dt=TIME_STEP,
         transient=TRANSIENT,
         progress=lambda fraction: tell("simulating interventions", fraction),
@@ -217,7 +219,7 @@ def _tract_lengths(connectome: Connectome, calibration: Calibration) -> np.ndarr
 
 
 def _stop_if_off_branch(run: Simulation, twin: RestingTwin) -> None:
-    largest = float(np.nanmax(run.activity)) / twin.fixed_point.r
+    largest = float(np.nanmax(run.observations[0].values)) / twin.fixed_point.r
     if largest > _BRANCH_LIMIT:
         raise Unsound(
             "twin-left-rest",
@@ -247,14 +249,15 @@ def _endpoints(
     calibration: Calibration,
 ) -> ScenarioRun:
     count, regions = len(chosen), len(twins.labels)
-    rest, resected, stimulated = (run.bold[i * count : (i + 1) * count] for i in range(3))
+    time, bold = run.observations[1].time, run.observations[1].values
+    rest, resected, stimulated = (bold[i * count : (i + 1) * count] for i in range(3))
     left = np.delete(np.arange(regions), region)
     before = np.stack([_fc(bold) for bold in rest])
     after = np.full_like(before, np.nan)
     for draw in range(count):
         after[draw][np.ix_(left, left)] = _fc(resected[draw][:, left])
     evoked = stimulated - rest
-    steady = evoked[:, run.time > run.time[-1] / 2].mean(axis=1)
+    steady = evoked[:, time > time[-1] / 2].mean(axis=1)
     responding = steady[:, left] > 0.5 * rest.std(axis=1)[:, left]
     endpoints = {
         "resection-mean-fc-change": np.array(
@@ -288,7 +291,7 @@ def _endpoints(
         target=region,
         draws=chosen,
         endpoints=endpoints,
-        time=run.time,
+        time=time,
         manifest=manifest,
         **medians,
     )

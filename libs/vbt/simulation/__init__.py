@@ -1,17 +1,14 @@
 """Neural masses, networks with conduction delays, integrators, observation models and conditions."""
 
 from vbt.simulation._bold import BalloonWindkessel as BalloonWindkessel
-from vbt.simulation._epileptor import Epileptor as Epileptor
-from vbt.simulation._epileptor import Epileptor2D as Epileptor2D
-from vbt.simulation._linear import Linear as Linear
 from vbt.simulation._manifest import ReplayManifest as ReplayManifest
 from vbt.simulation._manifest import digest as digest
 from vbt.simulation._manifest import record as record
-from vbt.simulation._montbrio_pazo_roxin import FixedPoint as FixedPoint
-from vbt.simulation._montbrio_pazo_roxin import MontbrioPazoRoxin as MontbrioPazoRoxin
-from vbt.simulation._montbrio_pazo_roxin import fixed_points as fixed_points
+from vbt.simulation._monitors import Bold as Bold
+from vbt.simulation._monitors import Monitor as Monitor
+from vbt.simulation._monitors import TemporalAverage as TemporalAverage
+from vbt.simulation._monitors import Trajectory as Trajectory
 from vbt.simulation._network import Network as Network
-from vbt.simulation._network import Stimulus as Stimulus
 from vbt.simulation._network import delay_steps as delay_steps
 from vbt.simulation._network import resect as resect
 from vbt.simulation._network import stimulate as stimulate
@@ -27,5 +24,13 @@ from vbt.simulation._resting_twin import homotopic_pairs as homotopic_pairs
 from vbt.simulation._resting_twin import static_covariance as static_covariance
 from vbt.simulation._resting_twin import working_point as working_point
 from vbt.simulation._simulate import LANES as LANES
+from vbt.simulation._simulate import Observation as Observation
 from vbt.simulation._simulate import Simulation as Simulation
 from vbt.simulation._simulate import simulate as simulate
+from vbt.simulation._stimulus import Stimulus as Stimulus
+from vbt.simulation.neural_masses.epileptor import Epileptor as Epileptor
+from vbt.simulation.neural_masses.epileptor_2d import Epileptor2D as Epileptor2D
+from vbt.simulation.neural_masses.linear import Linear as Linear
+from vbt.simulation.neural_masses.montbrio_pazo_roxin import FixedPoint as FixedPoint
+from vbt.simulation.neural_masses.montbrio_pazo_roxin import MontbrioPazoRoxin as MontbrioPazoRoxin
+from vbt.simulation.neural_masses.montbrio_pazo_roxin import fixed_points as fixed_points

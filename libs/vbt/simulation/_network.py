@@ -9,33 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vbt.simulation._bold import BalloonWindkessel
-from vbt.simulation._neural_mass import NeuralMass
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stimulus:
-    """A current into named regions: constant, or a train of rectangular pulses.
-
-    Parameters
-    ----------
-    amplitude : one per region, in the units of the neural mass's input current
-    onset, offset : s, the first moment with and the first without current
-    period, width : ms of a pulse train; ``None`` for a constant current
-    """
-
-    amplitude: Float[np.ndarray, " region"]
-    onset: float = 0.0
-    offset: float = np.inf
-    period: float | None = None
-    width: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.period is None) != (self.width is None):
-            raise ValueError("a pulse train needs both period and width")
-        if self.period is not None and self.width is not None and not 0.0 < self.width <= self.period:
-            raise ValueError(f"pulse width must be in (0, period], got {self.width} of {self.period} ms")
-        if not self.onset < self.offset:
-            raise ValueError(f"stimulus must end after it begins, got {self.onset} to {self.offset} s")
+from vbt.simulation._neural_mass import NeuralMass, check_domain
+from vbt.simulation._stimulus import Stimulus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +20,10 @@ class Network:
     Parameters
     ----------
     mass : the neural mass; each parameter a scalar or one value per region
-    weights : ``weights[target, source]``, dimensionless
+    weights : ``weights[target, source]``, dimensionless, not negative; one matrix for all channels of the mass or one
+        per channel
     tract_lengths : ``tract_lengths[target, source]``, mm; zero means no delay
-    velocity : conduction velocity, m/s (= mm/ms)
+    velocity : conduction velocity, m/s (= mm/ms), one for all tracts or one per tract
     coupling : global factor on the weights
     sigma : noise amplitude σ of σ dW per state variable, model time; scalar or one per region
     balloon : haemodynamics of every region; an efficacy of 0 where the activity means nothing to blood flow
@@ -55,12 +31,18 @@ class Network:
     stimulus : current from outside
     active : False for regions that were removed; their activity is reported as NaN
     instantaneous_below_step : let a tract whose delay is shorter than a time step act without delay instead of refusing
+    region_labels : names of the regions; their indices where none are given
+
+    Raises
+    ------
+    ValueError
+        naming the argument, the value at fault and the rule it breaks.
     """
 
     mass: NeuralMass
-    weights: Float[np.ndarray, "region region"]
+    weights: Float[np.ndarray, "region region"] | Float[np.ndarray, "channel region region"]
     tract_lengths: Float[np.ndarray, "region region"]
-    velocity: float
+    velocity: float | Float[np.ndarray, "region region"]
     coupling: float = 1.0
     sigma: tuple[float | Float[np.ndarray, " region"], ...] = ()
     balloon: BalloonWindkessel = field(default_factory=BalloonWindkessel)
@@ -68,19 +50,49 @@ class Network:
     stimulus: Stimulus | None = None
     active: Bool[np.ndarray, " region"] | None = None
     instantaneous_below_step: bool = False
+    region_labels: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        n = self.weights.shape[0]
-        if self.weights.shape != (n, n) or self.tract_lengths.shape != (n, n):
+        self._check_shapes()
+        _check_entries("weights", self.weights)
+        _check_entries("tract_lengths", self.tract_lengths)
+        velocity = np.asarray(self.velocity, dtype=float)
+        if not (velocity > 0).all():
+            raise ValueError(f"velocity must be positive, got {velocity[~(velocity > 0)].flat[0]:g} m/s")
+        if not np.isfinite(self.coupling):
+            raise ValueError(f"coupling must be finite, got {self.coupling}")
+        check_domain(self.mass)
+        check_domain(self.balloon)
+        self._check_sigma()
+
+    def _check_shapes(self) -> None:
+        n, channels = self.weights.shape[-1], len(self.mass.channels)
+        if self.weights.shape not in ((n, n), (channels, n, n)):
             raise ValueError(
-                f"weights and tract lengths must be square, got {self.weights.shape}, {self.tract_lengths.shape}"
+                f"weights must be square, one matrix or one for each of {channels} channels, got {self.weights.shape}"
             )
-        if not (np.isfinite(self.weights).all() and np.isfinite(self.tract_lengths).all()):
-            raise ValueError("weights and tract lengths must be finite")
-        if (self.tract_lengths < 0).any() or not self.velocity > 0:
-            raise ValueError("tract lengths must not be negative and velocity must be positive")
+        if self.tract_lengths.shape != (n, n):
+            raise ValueError(f"tract_lengths must be {(n, n)} as weights, got {self.tract_lengths.shape}")
+        if np.shape(self.velocity) not in ((), (n, n)):
+            raise ValueError(f"velocity must be one number or {(n, n)}, got {np.shape(self.velocity)}")
+        if self.region_labels is not None and len(self.region_labels) != n:
+            raise ValueError(f"region_labels must name {n} regions, got {len(self.region_labels)}")
+        if self.initial is not None and np.shape(self.initial) != (len(self.mass.variables), n):
+            raise ValueError(f"initial must be {(len(self.mass.variables), n)}, got {np.shape(self.initial)}")
+        if self.active is not None and np.shape(self.active) != (n,):
+            raise ValueError(f"active must be {(n,)}, got {np.shape(self.active)}")
+        for f in dataclasses.fields(self.mass):  # type: ignore[arg-type]
+            shape = np.shape(getattr(self.mass, f.name))
+            if "parameter" in f.metadata and shape not in ((), (n,)):
+                raise ValueError(f"{type(self.mass).__name__}.{f.name} must be one number or {(n,)}, got {shape}")
+
+    def _check_sigma(self) -> None:
         if self.sigma and len(self.sigma) != len(self.mass.variables):
             raise ValueError(f"sigma needs one entry per state variable {self.mass.variables}, got {len(self.sigma)}")
+        for name, sigma in zip(self.mass.variables, self.sigma, strict=False):
+            values = np.asarray(sigma, dtype=float)
+            if not ((values >= 0) & np.isfinite(values)).all():
+                raise ValueError(f"sigma must be finite and not negative, got {values.min():g} on {name}")
         noisy = {i for i, s in enumerate(self.sigma) if np.any(np.asarray(s))}
         if not noisy <= set(self.mass.noise_variables):
             allowed = [self.mass.variables[i] for i in self.mass.noise_variables]
@@ -88,7 +100,34 @@ class Network:
 
     @property
     def regions(self) -> int:
-        return int(self.weights.shape[0])
+        return int(self.weights.shape[-1])
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(str(i) for i in range(self.regions)) if self.region_labels is None else self.region_labels
+
+    @property
+    def channel_weights(self) -> Float[np.ndarray, "channel region region"]:
+        """Coupling times weights, one matrix per channel of the mass."""
+        n = self.regions
+        return np.asarray(np.broadcast_to(self.coupling * self.weights, (len(self.mass.channels), n, n)))
+
+    @property
+    def is_tract(self) -> Bool[np.ndarray, "region region"]:
+        """Whether anything travels from source to target."""
+        return np.asarray((self.weights != 0).reshape(-1, self.regions, self.regions).any(axis=0))
+
+    @property
+    def delays(self) -> Float[np.ndarray, "region region"]:
+        """Conduction delays in ms."""
+        return np.asarray(self.tract_lengths / self.velocity)
+
+
+def _check_entries(name: str, matrix: np.ndarray) -> None:
+    wrong = ~(np.isfinite(matrix) & (matrix >= 0))
+    if wrong.any():
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(f"{name} must be finite and not negative, got {matrix[at]:g} at {list(at)}")
 
 
 def delay_steps(network: Network, dt: float) -> Int[np.ndarray, "region region"]:
@@ -100,9 +139,9 @@ def delay_steps(network: Network, dt: float) -> Int[np.ndarray, "region region"]
         where a tract that exists has a delay between zero and one step, unless the network accepts it as instantaneous.
     """
     # Half up, not NumPy's half to even: a delay of 2.5 steps and one of 3.5 must move the same way.
-    delays = network.tract_lengths / network.velocity
+    delays = network.delays
     steps = np.floor(delays / dt + 0.5).astype(np.int32)
-    short = (network.weights != 0) & (delays > 0) & (delays < dt)
+    short = network.is_tract & (delays > 0) & (delays < dt)
     if short.any() and not network.instantaneous_below_step:
         raise ValueError(
             f"shortest delay is {delays[short].min():.3g} ms but the time step is {dt:.3g} ms; take a smaller step or "

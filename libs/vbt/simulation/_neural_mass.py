@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, ClassVar, Protocol
 
 import jax
@@ -16,31 +17,44 @@ Value = Any  # a scalar, a (region,) array, or inside the kernel a (region, lane
 class NeuralMass(Protocol):
     """A node's equations. Implementations are frozen dataclasses registered as JAX pytrees, parameters their leaves.
 
+    Everything is elementwise: a mass works on ``(region, lane)`` arrays, on ``(region,)`` arrays and on scalars.
+
     Attributes
     ----------
     variables : names of the state variables
-    coupling_variable : index of the variable that travels along tracts
+    channels : names of the signals that travel along tracts
     noise_variables : indices of the variables that may receive additive noise
     lower, upper : bounds a state is held within; infinite where there is none
+    largest_dt : model time; with the default parameters, explicit integration is not to be trusted above it
     milliseconds_per_unit : length of one unit of the model's own time
     """
 
     variables: ClassVar[tuple[str, ...]]
-    coupling_variable: ClassVar[int]
+    channels: ClassVar[tuple[str, ...]]
     noise_variables: ClassVar[tuple[int, ...]]
     lower: ClassVar[tuple[float, ...]]
     upper: ClassVar[tuple[float, ...]]
+    largest_dt: ClassVar[float]
 
     @property
     def milliseconds_per_unit(self) -> float: ...
 
+    def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
+        """What a region sends along its tracts, one signal per channel; this is what arrives a delay later."""
+        ...
+
     def derivative(
-        self, state: tuple[Variable, ...], afferent: Variable, in_strength: Variable, stimulus: Variable
+        self,
+        state: tuple[Variable, ...],
+        afferents: tuple[Variable, ...],
+        in_strengths: tuple[Variable, ...],
+        stimulus: Variable,
     ) -> tuple[Variable, ...]:
         """Time derivative per unit of model time.
 
-        ``afferent`` is the sum over sources of weight times the delayed coupling variable, ``in_strength`` the sum of
-        the weights (for diffusive coupling), ``stimulus`` the current injected from outside.
+        Per channel, ``afferents`` is the sum over sources of weight times what was sent one delay ago and
+        ``in_strengths`` the sum of the weights, so that diffusive coupling is afferent − in-strength · own signal.
+        ``stimulus`` is the current injected from outside.
         """
         ...
 
@@ -62,11 +76,18 @@ class Parameter:
     unit: str
     source: str
     default: float
+    domain: str
 
 
-def parameter(default: float, *, symbol: str, meaning: str, unit: str = "1", source: str) -> Any:
-    """A dataclass field that carries its own row of the parameter table."""
-    described = Parameter(symbol=symbol, meaning=meaning, unit=unit, source=source, default=default)
+def parameter(
+    default: float, *, symbol: str, meaning: str, unit: str = "1", source: str, domain: str = "(-inf, inf)"
+) -> Any:
+    """A dataclass field that carries its own row of the parameter table.
+
+    ``domain`` is an interval in ordinary notation, a round bracket excluding its end: ``"[0, inf)"``.
+    """
+    _interval(domain)
+    described = Parameter(symbol=symbol, meaning=meaning, unit=unit, source=source, default=default, domain=domain)
     return dataclasses.field(default=default, metadata={"parameter": described})
 
 
@@ -78,6 +99,39 @@ def fixed(default: Any) -> Any:
 def parameter_table(mass: Any) -> tuple[Parameter, ...]:
     """The parameters of a neural mass (class or instance): symbol, meaning, unit, source and default."""
     return tuple(f.metadata["parameter"] for f in dataclasses.fields(mass) if "parameter" in f.metadata)
+
+
+def check_domain(mass: Any) -> None:
+    """Refuse a parameter that leaves its domain anywhere.
+
+    Raises
+    ------
+    ValueError
+        naming the parameter, the first value at fault, its region and the domain.
+    """
+    for described in dataclasses.fields(mass):
+        row = described.metadata.get("parameter")
+        if row is None:
+            continue
+        values = np.atleast_1d(np.asarray(getattr(mass, described.name), dtype=float))
+        low, high, with_low, with_high = _interval(row.domain)
+        inside = ((values >= low) if with_low else (values > low)) & (
+            (values <= high) if with_high else (values < high)
+        )
+        if not inside.all():
+            at = tuple(int(i) for i in np.argwhere(~inside)[0])
+            where = f" in region {at[0]}" if values.size > 1 else ""
+            raise ValueError(
+                f"{type(mass).__name__}.{described.name} must lie in {row.domain}, got {values[at]:g}{where}"
+            )
+
+
+def _interval(domain: str) -> tuple[float, float, bool, bool]:
+    match = re.fullmatch(r"([\[(])\s*(\S+)\s*,\s*(\S+)\s*([\])])", domain)
+    if match is None:
+        raise ValueError(f"a domain is an interval such as '[0, inf)', got {domain!r}")
+    opening, low, high, closing = match.groups()
+    return float(low), float(high), opening == "[", closing == "]"
 
 
 def noise_amplitude(diffusion: float) -> float:

@@ -15,8 +15,8 @@ from jaxtyping import Float
 
 from vbt.errors import Unsound
 from vbt.simulation._bold import BalloonWindkessel
-from vbt.simulation._montbrio_pazo_roxin import FixedPoint, MontbrioPazoRoxin, fixed_points
 from vbt.simulation._network import Network
+from vbt.simulation.neural_masses.montbrio_pazo_roxin import FixedPoint, MontbrioPazoRoxin, fixed_points
 
 _FLOW_SD = 0.05  # of the region that fluctuates most, relative to resting flow
 VELOCITY = 6.0  # m/s; a literature value for large-scale tracts, not inferred from the patient

@@ -6,10 +6,11 @@ import numpy as np
 from jaxtyping import Float
 
 from vbt.connectome import Connectome
-from vbt.simulation import RestingTwin, effective_weights, simulate
+from vbt.simulation import Bold, RestingTwin, effective_weights, simulate
 from vbt.synthetic._settings import FunctionalProtocol, TwinParameters
 
 _TRANSIENT_SECONDS = 30.0
+_TIME_STEP = 0.5  # ms
 
 
 def simulate_bold(
@@ -28,9 +29,10 @@ def simulate_bold(
         [network],
         [seed],
         duration=protocol.volumes * protocol.repetition_time,
-        sampling_period=protocol.repetition_time,
+        monitors=[Bold(protocol.repetition_time)],
+        dt=_TIME_STEP,
         transient=_TRANSIENT_SECONDS,
     )
-    bold = np.asarray(run.bold[0], np.float64)
+    bold = np.asarray(run.observations[0].values[0], np.float64)
     bold -= bold.mean(axis=0)
     return np.asarray(bold * (protocol.signal_percent / np.median(bold.std(axis=0))))

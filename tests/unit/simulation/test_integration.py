@@ -9,12 +9,31 @@ import pytest
 import scipy.special
 
 from vbt.errors import Unsound
-from vbt.simulation import Linear, MontbrioPazoRoxin, Network, delay_steps, noise_amplitude, simulate
+from vbt.simulation import (
+    Bold,
+    Linear,
+    MontbrioPazoRoxin,
+    Network,
+    TemporalAverage,
+    delay_steps,
+    noise_amplitude,
+    simulate,
+)
+
+
+def both(period: float) -> list:
+    """Activity, then BOLD."""
+    return [TemporalAverage(period), Bold(period)]
 
 
 def _final(network: Network, duration_ms: float, dt: float) -> np.ndarray:
     run = simulate(
-        [network], [0], duration=duration_ms / 1000, sampling_period=duration_ms / 1000, dt=dt, precision="double"
+        [network],
+        [0],
+        duration=duration_ms / 1000,
+        monitors=both(duration_ms / 1000),
+        dt=dt,
+        precision="double",
     )
     return run.final_state[0]
 
@@ -42,25 +61,33 @@ def test_delayed_feedback_turns_unstable_at_half_pi(pair, delay):
     root = scipy.special.lambertw(-delay) / delay
     assert (root.real < 0) == (delay < np.pi / 2)
     network = pair(
-        mass=Linear(decay=0.0), weights=((-1, 0), (0, -1)), delays=((delay, 0), (0, delay)), initial=np.ones((1, 2))
+        mass=Linear(decay=0.0),
+        weights=((1, 0), (0, 1)),
+        coupling=-1.0,
+        delays=((delay, 0), (0, delay)),
+        initial=np.ones((1, 2)),
     )
-    run = simulate([network], [0], duration=0.2, sampling_period=0.0004, dt=0.05, precision="double")
+    run = simulate([network], [0], duration=0.2, monitors=both(0.0004), dt=0.05, precision="double")
     # Amplitude of the leading mode alone, by least squares over two stretches of 100 units.
-    phase = 1000 * run.time[:250] * root.imag
-    basis = np.exp(1000 * run.time[:250] * root.real)[:, None] * np.stack([np.cos(phase), np.sin(phase)], axis=-1)
-    early, late = (np.linalg.norm(np.linalg.lstsq(basis, x)[0]) for x in run.activity[0, :, 0].reshape(2, 250)[:])
+    phase = 1000 * run.observations[0].time[:250] * root.imag
+    basis = np.exp(1000 * run.observations[0].time[:250] * root.real)[:, None] * np.stack(
+        [np.cos(phase), np.sin(phase)], axis=-1
+    )
+    early, late = (
+        np.linalg.norm(np.linalg.lstsq(basis, x)[0]) for x in run.observations[0].values[0, :, 0].reshape(2, 250)[:]
+    )
     assert late / early == pytest.approx(np.exp(100 * root.real), rel=0.02)
 
 
 def test_noise_has_the_covariance_of_the_lyapunov_equation(pair):
     network = pair(weights=((0, 0.4), (0.4, 0)), sigma=(1.0,))
-    run = simulate([network] * 8, range(8), duration=1.6, transient=0.016, sampling_period=0.0016, dt=0.1)
+    run = simulate([network] * 8, range(8), duration=1.6, transient=0.016, monitors=both(0.0016), dt=0.1)
     # Averages over 1.6 units of the process: integrate its autocovariance, C expm(J lag), mode by mode.
     rates, variances = np.array([0.6, 1.4]), np.array([1 / 1.2, 1 / 2.8])
     window = 1.6
     averaged = variances * 2 / (rates * window) ** 2 * (rates * window - 1 + np.exp(-rates * window))
     expected = [0.5 * averaged.sum(), 0.5 * (averaged[0] - averaged[1])]
-    samples = run.activity.reshape(-1, 2)
+    samples = run.observations[0].values.reshape(-1, 2)
     measured = np.cov(samples.T)
     assert measured[0, 0] == pytest.approx(expected[0], rel=0.06)
     assert measured[0, 1] == pytest.approx(expected[1], rel=0.1)
@@ -130,17 +157,17 @@ def test_kernel_equals_a_plain_loop_while_the_network_oscillates():
     expected = _loop(network, 1200, 0.05)
     middle = _loop(network, 1000, 0.05)
     assert np.abs(expected - middle).max() > 0.01  # still oscillating, so phase errors would show
-    run = simulate([network], [0], duration=0.06, sampling_period=0.02, dt=0.05, precision="double")
+    run = simulate([network], [0], duration=0.06, monitors=both(0.02), dt=0.05, precision="double")
     np.testing.assert_allclose(run.final_state[0], expected, atol=1e-10)
 
 
 def test_a_run_has_the_same_bits_alone_and_in_company(pair):
     networks = [pair(weights=((0, w), (w, 0)), sigma=(0.3,)) for w in np.linspace(0, 0.5, 11)]
-    kwargs = {"duration": 0.016, "sampling_period": 0.0016, "dt": 0.1}
+    kwargs = {"duration": 0.016, "monitors": both(0.0016), "dt": 0.1}
     together = simulate(networks, range(11), **kwargs)
     alone = simulate([networks[9]], [9], **kwargs)
-    assert np.array_equal(together.activity[9], alone.activity[0])
-    assert np.array_equal(together.bold[9], alone.bold[0])
+    assert np.array_equal(together.observations[0].values[9], alone.observations[0].values[0])
+    assert np.array_equal(together.observations[1].values[9], alone.observations[1].values[0])
     again = simulate(networks, range(11), **kwargs)
     assert again.manifest == together.manifest
 
@@ -148,7 +175,7 @@ def test_a_run_has_the_same_bits_alone_and_in_company(pair):
 def test_divergence_names_region_and_time(pair):
     network = pair(mass=Linear(decay=np.array([1.0, -20.0])), initial=np.ones((1, 2)))
     with pytest.raises(Unsound, match=r"index 1\) that left it within 0\.00\d s"):
-        simulate([network], [0], duration=0.08, sampling_period=0.0016, dt=0.1)
+        simulate([network], [0], duration=0.08, monitors=both(0.0016), dt=0.1)
 
 
 def test_a_tract_faster_than_a_step_is_refused_unless_accepted(pair):

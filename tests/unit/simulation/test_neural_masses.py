@@ -9,15 +9,22 @@ import pytest
 
 from vbt.simulation import (
     BalloonWindkessel,
+    Bold,
     Epileptor,
     Epileptor2D,
     Linear,
     MontbrioPazoRoxin,
+    TemporalAverage,
     fixed_points,
     parameter_table,
     simulate,
     stimulate,
 )
+
+
+def both(period: float) -> list:
+    """Activity, then BOLD."""
+    return [TemporalAverage(period), Bold(period)]
 
 
 def test_montbrio_fixed_points_are_the_published_ones():
@@ -37,24 +44,31 @@ def test_montbrio_is_bistable_between_its_folds(eta, count):
 
 def test_simulated_population_settles_on_its_fixed_point(pair):
     mass = MontbrioPazoRoxin(Delta=1.0, J=15.0, eta=-5.0)
-    run = simulate([pair(mass=mass)], [0], duration=0.4, sampling_period=0.4, dt=0.5, precision="double")
+    run = simulate([pair(mass=mass)], [0], duration=0.4, monitors=both(0.4), dt=0.5, precision="double")
     assert run.final_state[0, :, 0] == pytest.approx((0.081134, -1.96162), rel=1e-4)
 
 
 def test_epileptor_seizes_above_its_threshold_only(pair):
     """Published: at x0 = −2.1 never, well above −2.06 again and again."""
     quiet, seizing = (pair(mass=Epileptor(x0=x0)) for x0 in (-2.1, -1.6))
-    run = simulate([quiet, seizing], [0, 0], duration=3.2, sampling_period=0.0064, dt=0.08, precision="double")
-    onset = run.activity[:, 50:, 0].max(axis=1) - np.median(run.activity[:, 50:, 0], axis=1)
+    run = simulate(
+        [quiet, seizing],
+        [0, 0],
+        duration=3.2,
+        monitors=both(0.0064),
+        dt=0.08,
+        precision="double",
+    )
+    onset = run.observations[0].values[:, 50:, 0].max(axis=1) - np.median(run.observations[0].values[:, 50:, 0], axis=1)
     assert onset[0] < 0.3
-    assert np.ptp(run.activity[1, :, 0]) > 1.5
+    assert np.ptp(run.observations[0].values[1, :, 0]) > 1.5
 
 
 def test_a_seizing_neighbour_lowers_permittivity(pair):
     mass = Epileptor(x0=np.array([-1.6, -2.2]), K=1.0)
     coupled = pair(mass=mass, weights=((0, 0), (1, 0)))
     alone = dataclasses.replace(coupled, weights=np.zeros((2, 2)))
-    run = simulate([coupled, alone], [0, 0], duration=1.6, sampling_period=1.6, dt=0.08, precision="double")
+    run = simulate([coupled, alone], [0, 0], duration=1.6, monitors=both(1.6), dt=0.08, precision="double")
     assert run.final_state[0, 2, 1] < run.final_state[1, 2, 1] - 0.02
 
 
@@ -67,10 +81,10 @@ def test_two_dimensional_epileptor_loses_rest_at_its_own_threshold(pair, x0, osc
         [pair(mass=Epileptor2D(x0=x0), initial=start, balloon=BalloonWindkessel(efficacy=0.0))],
         [0],
         duration=2.0,
-        sampling_period=0.0032,
+        monitors=both(0.0032),
         dt=0.02,
     )
-    assert (np.ptp(run.activity[0, -300:, 0]) > 0.1) == oscillates
+    assert (np.ptp(run.observations[0].values[0, -300:, 0]) > 0.1) == oscillates
 
 
 def test_bold_answers_a_one_second_pulse_as_published():
@@ -94,21 +108,21 @@ def test_bold_answers_a_one_second_pulse_as_published():
 def test_held_activity_brings_bold_to_its_steady_slope(pair):
     balloon = BalloonWindkessel()
     network = pair(mass=Linear(I=1e-3, milliseconds_per_unit=1.0), balloon=balloon, initial=np.full((1, 2), 1e-3))
-    run = simulate([network], [0], duration=60.0, sampling_period=6.0, dt=0.75, precision="double")
-    assert run.bold[0, -1, 0] == pytest.approx(100 * balloon.steady_slope() * 1e-3, rel=2e-3)
+    run = simulate([network], [0], duration=60.0, monitors=both(6.0), dt=0.75, precision="double")
+    assert run.observations[1].values[0, -1, 0] == pytest.approx(100 * balloon.steady_slope() * 1e-3, rel=2e-3)
 
 
 def test_zero_amplitude_is_no_stimulation_to_the_last_bit(pair):
     network = pair(weights=((0, 0.4), (0.4, 0)), sigma=(0.3,))
     silent = stimulate(network, (0,), 0.0, period=0.8, width=0.2)
-    run = simulate([network, silent], [4, 4], duration=0.016, sampling_period=0.0016, dt=0.1)
-    assert np.array_equal(run.activity[0], run.activity[1])
+    run = simulate([network, silent], [4, 4], duration=0.016, monitors=both(0.0016), dt=0.1)
+    assert np.array_equal(run.observations[0].values[0], run.observations[0].values[1])
 
 
 def test_a_pulse_train_delivers_its_duty_cycle(pair):
     network = pair(mass=Linear(decay=0.0))
     train = stimulate(network, (1,), 2.0, onset=0.0016, offset=0.0096, period=0.8, width=0.2)
-    run = simulate([train], [0], duration=0.016, sampling_period=0.0016, dt=0.1, precision="double")
+    run = simulate([train], [0], duration=0.016, monitors=both(0.0016), dt=0.1, precision="double")
     assert run.final_state[0, 0, 1] == pytest.approx(2.0 * 8.0 * 0.25)
     assert run.final_state[0, 0, 0] == 0.0
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from vbt.simulation import (
+    Bold,
     ReplayManifest,
     RestingTwin,
+    TemporalAverage,
     at_rest,
     effective_weights,
     resect,
@@ -17,6 +19,12 @@ from vbt.simulation import (
     static_covariance,
     working_point,
 )
+
+
+def both(period: float) -> list:
+    """Activity, then BOLD."""
+    return [TemporalAverage(period), Bold(period)]
+
 
 LABELS = tuple(f"{side}.{name}" for side in ("lh", "rh") for name in "abcdef")
 
@@ -53,7 +61,7 @@ def test_slow_input_is_answered_as_by_the_linear_network(lifted):
     push = 1e-6 * np.random.default_rng(1).normal(size=12)
     still = dataclasses.replace(network, sigma=())
     pushed = dataclasses.replace(still, mass=dataclasses.replace(network.mass, I=push))
-    run = simulate([still, pushed], [0, 0], duration=2.0, sampling_period=2.0, dt=1.0, precision="double")
+    run = simulate([still, pushed], [0, 0], duration=2.0, monitors=both(2.0), dt=1.0, precision="double")
     answer = run.final_state[1, 0] - run.final_state[0, 0]
     expected = twin.fixed_point.static_gain(twin.mass) * np.linalg.solve(np.eye(12) - 0.85 * coupled, push)
     np.testing.assert_allclose(answer, expected, rtol=2e-4)
@@ -62,9 +70,9 @@ def test_slow_input_is_answered_as_by_the_linear_network(lifted):
 def test_simulated_connectivity_is_that_of_the_linear_network(lifted):
     """At low noise, within the Monte-Carlo error of the Fourier bins between .01 and .1 Hz."""
     coupled, _, network = lifted
-    run = simulate([network] * 8, range(8), duration=300.0, transient=40.0, sampling_period=2.0, dt=1.0)
-    spectrum = np.fft.rfft(run.bold - run.bold.mean(axis=1, keepdims=True), axis=1)
-    frequency = np.fft.rfftfreq(run.bold.shape[1], 2.0)
+    run = simulate([network] * 8, range(8), duration=300.0, transient=40.0, monitors=both(2.0), dt=1.0)
+    spectrum = np.fft.rfft(run.observations[1].values - run.observations[1].values.mean(axis=1, keepdims=True), axis=1)
+    frequency = np.fft.rfftfreq(run.observations[1].values.shape[1], 2.0)
     bins = spectrum[:, (frequency >= 0.01) & (frequency < 0.1)].reshape(-1, 12)
     response = np.linalg.inv(np.eye(12) - 0.85 * coupled)
     # Whitened by the closed form the bins are independent: mean eigenvalue 1 after scaling, scatter 1/√bins.
@@ -75,14 +83,14 @@ def test_simulated_connectivity_is_that_of_the_linear_network(lifted):
     off = z[np.triu_indices(12, 1)] * np.sqrt(2)
     assert np.sqrt((off**2).mean()) < 1.35
     assert np.abs(np.diag(z)).max() < 4.0
-    assert np.median(run.bold.std(axis=1)) == pytest.approx(0.5, rel=0.2)
+    assert np.median(run.observations[1].values.std(axis=1)) == pytest.approx(0.5, rel=0.2)
 
 
 def test_the_halved_time_step_changes_nothing_that_is_reported(lifted):
     _, _, network = lifted
     quiet = dataclasses.replace(network, sigma=(), mass=dataclasses.replace(network.mass, I=1e-5))
     coarse, fine = (
-        simulate([quiet], [0], duration=2.0, sampling_period=2.0, dt=dt, precision="double").final_state[0]
+        simulate([quiet], [0], duration=2.0, monitors=both(2.0), dt=dt, precision="double").final_state[0]
         for dt in (1.0, 0.5)
     )
     np.testing.assert_allclose(coarse, fine, rtol=1e-6)
@@ -92,18 +100,18 @@ def test_removing_an_isolated_region_leaves_the_others_untouched_to_the_last_bit
     weights = effective_weights(tracts[0], LABELS, 0.7, 0.4)
     weights[4, :] = weights[:, 4] = 0.0
     network = RestingTwin().lift(weights, tracts[1], 0.8)
-    run = simulate([network, resect(network, (4,))], [5, 5], duration=4.0, sampling_period=2.0, dt=1.0)
+    run = simulate([network, resect(network, (4,))], [5, 5], duration=4.0, monitors=both(2.0), dt=1.0)
     others = np.delete(np.arange(12), 4)
-    assert np.array_equal(run.bold[0][:, others], run.bold[1][:, others])
-    assert np.isnan(run.bold[1][:, 4]).all()
+    assert np.array_equal(run.observations[1].values[0][:, others], run.observations[1].values[1][:, others])
+    assert np.isnan(run.observations[1].values[1][:, 4]).all()
 
 
 def test_a_resected_network_rests_where_newton_says(lifted):
     network = dataclasses.replace(at_rest(resect(lifted[2], (2,))), sigma=())
-    run = simulate([network], [0], duration=2.0, sampling_period=2.0, dt=1.0, precision="double")
+    run = simulate([network], [0], duration=2.0, monitors=both(2.0), dt=1.0, precision="double")
     others = np.delete(np.arange(12), 2)
     np.testing.assert_allclose(run.final_state[0][:, others], network.initial[:, others], rtol=1e-9)
-    assert np.abs(run.bold[0][:, others]).max() < 1e-9
+    assert np.abs(run.observations[1].values[0][:, others]).max() < 1e-9
 
 
 def test_working_point_of_the_untouched_twin_is_its_global_coupling(lifted):
@@ -117,7 +125,7 @@ def test_static_covariance_is_the_squared_response(lifted):
 
 
 def test_manifest_survives_json(lifted):
-    run = simulate([lifted[2]], [7], duration=2.0, sampling_period=2.0, dt=1.0)
+    run = simulate([lifted[2]], [7], duration=2.0, monitors=both(2.0), dt=1.0)
     assert ReplayManifest.from_json(run.manifest.to_json()) == run.manifest
     assert run.manifest.seeds == (7,)
     assert run.manifest.batch_shape == (12, 8)

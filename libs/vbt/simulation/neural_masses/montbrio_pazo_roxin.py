@@ -38,18 +38,26 @@ class MontbrioPazoRoxin:
     milliseconds_per_unit: float = fixed(10.0)
 
     variables: ClassVar[tuple[str, ...]] = ("r", "V")
-    coupling_variable: ClassVar[int] = 0
+    channels: ClassVar[tuple[str, ...]] = ("r",)
     noise_variables: ClassVar[tuple[int, ...]] = (0, 1)
     lower: ClassVar[tuple[float, ...]] = (0.0, -np.inf)
     upper: ClassVar[tuple[float, ...]] = (np.inf, np.inf)
+    largest_dt: ClassVar[float] = 0.1
+
+    def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
+        return (state[0],)
 
     def derivative(
-        self, state: tuple[Variable, ...], afferent: Variable, in_strength: Variable, stimulus: Variable
+        self,
+        state: tuple[Variable, ...],
+        afferents: tuple[Variable, ...],
+        in_strengths: tuple[Variable, ...],
+        stimulus: Variable,
     ) -> tuple[Variable, ...]:
-        del in_strength
+        del in_strengths
         r, V = state
         rate = self.Delta / np.pi + 2.0 * V * r
-        potential = V * V - (np.pi * r) * (np.pi * r) + self.eta + self.J * r + self.I + afferent + stimulus
+        potential = V * V - (np.pi * r) * (np.pi * r) + self.eta + self.J * r + self.I + afferents[0] + stimulus
         return rate, potential
 
     def activity(self, state: tuple[Variable, ...]) -> Variable:

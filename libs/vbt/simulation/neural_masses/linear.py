@@ -22,16 +22,24 @@ class Linear:
     milliseconds_per_unit: float = fixed(1.0)
 
     variables: ClassVar[tuple[str, ...]] = ("x",)
-    coupling_variable: ClassVar[int] = 0
+    channels: ClassVar[tuple[str, ...]] = ("x",)
     noise_variables: ClassVar[tuple[int, ...]] = (0,)
     lower: ClassVar[tuple[float, ...]] = (-np.inf,)
     upper: ClassVar[tuple[float, ...]] = (np.inf,)
+    largest_dt: ClassVar[float] = 1.0
+
+    def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
+        return (state[0],)
 
     def derivative(
-        self, state: tuple[Variable, ...], afferent: Variable, in_strength: Variable, stimulus: Variable
+        self,
+        state: tuple[Variable, ...],
+        afferents: tuple[Variable, ...],
+        in_strengths: tuple[Variable, ...],
+        stimulus: Variable,
     ) -> tuple[Variable, ...]:
-        del in_strength
-        return (-self.decay * state[0] + self.I + afferent + stimulus,)
+        del in_strengths
+        return (-self.decay * state[0] + self.I + afferents[0] + stimulus,)
 
     def activity(self, state: tuple[Variable, ...]) -> Variable:
         return state[0]
