@@ -20,6 +20,8 @@ from types import TracebackType
 
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _IMPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+# Deflated and big endian: no association takes them, and a file that comes another way is kept aside.
+_NOT_TAKEN = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
 IMPLEMENTATION_CLASS_UID = "2.25.294406230146953486217829498212733741153"
 IMPLEMENTATION_VERSION_NAME = "VBT_0_1"
 
@@ -66,7 +68,7 @@ class Spool:
         self.root, self._site_key, self._reserve_bytes = root, site_key, reserve_bytes
         self._tmp, self._quarantine = root / ".tmp", root / "quarantine"
         for directory in (root, self._tmp, self._quarantine, *(root / f"{i:02x}" for i in range(256))):
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _sync_directory(root)
 
     def has_room(self) -> bool:
@@ -204,69 +206,97 @@ def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
 
 
 def identifiers_of(path: Path) -> Identifiers:
-    """Find the three UIDs in a spooled file by walking its top level only: no recursion, no decoding of values.
+    """Find the three UIDs in a spooled file by walking it to its end, without recursion and without reading pixels.
 
-    Raises `Malformed` where an element runs past the file or a UID is missing or not a UID.
+    Raises `Malformed` where the data set ends before it is whole, or a UID is missing or not a UID. A cut between two
+    elements leaves a data set that is well formed; it shows by the pixels that an image must have.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         meta_length = struct.unpack_from("<I", content, 140)[0]
         start = 144 + meta_length
         syntax = _meta_value(content, start, b"\x02\x00\x10\x00")
+        if syntax in _NOT_TAKEN:
+            raise Malformed("a transfer syntax that no association takes")
         found = _walk(content, start, implicit=syntax == _IMPLICIT_VR_LITTLE_ENDIAN)
-    uids = [found.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace") for tag in _WANTED]
+        sop_class = _meta_value(content, start, b"\x02\x00\x02\x00")
+    uids = [found.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace") for tag in _UIDS]
     if not all(map(is_valid_uid, uids)):
         raise Malformed("a UID is missing or not a UID")
+    if (_ROWS in found or sop_class in _IMAGES) and not _PIXELS & found.keys():
+        raise Malformed("an image has no pixels")
     return Identifiers(*uids)
 
 
-_WANTED = (0x00080018, 0x0020000D, 0x0020000E)
+_UIDS = (0x00080018, 0x0020000D, 0x0020000E)
+_ROWS, _PIXELS = 0x00280010, {0x7FE00008, 0x7FE00009, 0x7FE00010}
+_WANTED = frozenset({*_UIDS, _ROWS, *_PIXELS})
+# Classes that never come without pixels: MR, CT and PET, classic and enhanced.
+_IMAGES = frozenset(
+    f"1.2.840.10008.5.1.4.1.1.{suffix}"
+    for suffix in ("2", "2.1", "2.2", "4", "4.1", "4.3", "4.4", "128", "128.1", "130")
+)
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
+_SHORT_VRS = {
+    b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS",
+    b"ST", b"TM", b"UI", b"UL", b"US",
+}  # fmt: skip
 _UNDEFINED = 0xFFFFFFFF
+_LONGEST = 65  # bytes of a value that are read: a UID has no more than 64
 _MAXIMUM_DEPTH = 128
+_EXPLICIT, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
+_NOT_ZERO = re.compile(rb"[^\0]")
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 
 def _walk(content: mmap.mmap, at: int, *, implicit: bool) -> dict[int, bytes]:
-    """The wanted top-level values; nested items are stepped through with a stack of flags, never by recursion."""
+    """The wanted top-level values; nested items are stepped through with a stack of flags, never by recursion.
+
+    Values of defined length, pixels and sequences among them, are jumped over.
+    """
     found: dict[int, bytes] = {}
     # One flag per open sequence or item: whether what lies inside is in implicit VR, as inside UN (PS3.5 §6.2.2).
     nested: list[bool] = []
     end = len(content)
     while at + 8 <= end:
         tag, vr, length, value = _element(content, at, implicit=nested[-1] if nested else implicit)
-        if not nested and tag > _WANTED[-1]:
-            break
+        if not (nested or tag):
+            break  # padding, if anything
+        if not nested and tag in _WANTED:
+            found[tag] = b"" if length == _UNDEFINED else content[value : value + min(length, _LONGEST)]
         at = value
         if length == _UNDEFINED:
-            # An undefined length opens a sequence or an item that a delimiter closes.
+            # An undefined length opens a sequence, an item or encapsulated pixels, which a delimiter closes.
             nested.append(vr == b"UN" or (nested[-1] if nested else implicit))
+            if len(nested) > _MAXIMUM_DEPTH:
+                raise Malformed("sequences within sequences without end")
         elif tag in (_ITEM_END, _SEQUENCE_END):
             if not nested:
                 raise Malformed("a delimiter without a sequence")
             nested.pop()
-        elif value + length > end or len(nested) > _MAXIMUM_DEPTH:
-            raise Malformed("an element runs past its data set")
         else:
-            if not nested and tag in _WANTED:
-                found[tag] = bytes(content[value : value + length])
-            at = value + length
+            at += length
+    # Behind the pixels some senders leave zeros; anything else, anywhere else, is a piece of an element.
+    padded = at < end and _PIXELS & found.keys() and not _NOT_ZERO.search(content, at)
+    if nested or (at != end and not padded):
+        raise Malformed("an element runs past its data set")
     return found
 
 
 def _element(content: mmap.mmap, at: int, *, implicit: bool) -> tuple[int, bytes, int, int]:
     """Tag, VR (empty where implicit), value length and where the value begins."""
-    group, element, long_length = struct.unpack_from("<HHI", content, at)
-    tag = (group << 16) | element
-    if implicit or group == 0xFFFE:
-        return tag, b"", long_length, at + 8
-    vr = content[at + 4 : at + 6]
-    if vr in _LONG_VRS:
-        if at + 12 > len(content):
-            raise Malformed("an element runs past its data set")
-        return tag, vr, struct.unpack_from("<I", content, at + 8)[0], at + 12
-    if not vr.isalpha():
-        raise Malformed("an element has no value representation")
-    return tag, vr, struct.unpack_from("<H", content, at + 6)[0], at + 8
+    group, element, vr, length = _EXPLICIT.unpack_from(content, at)
+    tag = group << 16 | element
+    if not implicit and group != 0xFFFE:
+        if vr in _SHORT_VRS:
+            return tag, vr, length, at + 8
+        if vr in _LONG_VRS:
+            if at + 12 > len(content):
+                raise Malformed("an element runs past its data set")
+            return tag, vr, _LENGTH.unpack_from(content, at + 8)[0], at + 12
+        # Some writers fall back to implicit VR inside a sequence; like other readers, we tell it by what is no VR.
+        if vr.isalpha() and vr.isupper():
+            return tag, vr, length, at + 8
+    return tag, b"", _LENGTH.unpack_from(content, at + 4)[0], at + 8
 
 
 def _meta_value(content: mmap.mmap, end: int, tag: bytes) -> str:

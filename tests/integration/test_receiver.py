@@ -243,6 +243,16 @@ def test_malformed_object_is_quarantined_and_the_association_goes_on(
     association.release()
 
 
+def test_a_truncated_image_is_refused_and_its_whole_copy_is_taken(receiver: Receiver, ledger: Ledger) -> None:
+    association = associate(receiver)
+    whole = encoded(image(1))
+    assert raw_store(association, "1.2.3.9.1", whole[:-200]) == 0xC000
+    assert send(association, image(1)) == [0]
+    association.release()
+    assert [thing.reason for thing in ledger.quarantined] == ["malformed"]
+    assert [dcmread(stored.path).PixelData for stored in ledger.stored] == [image(1).PixelData]
+
+
 @pytest.mark.parametrize(
     "uid",
     ["../../evil", "/etc/passwd", "1.2.3\x00.dcm", "1." * 33 + "1", "1..2", "", "1.2.3 ;rm", "1.2.3\n4", "..", "~"],
