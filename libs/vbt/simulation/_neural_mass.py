@@ -25,6 +25,7 @@ class NeuralMass(Protocol):
     channels : names of the signals that travel along tracts
     noise_variables : indices of the variables that may receive additive noise
     lower, upper : bounds a state is held within; infinite where there is none
+    periods : optional; per variable the period of a circular one, such as a phase, infinite for the others
     largest_dt : model time; with the default parameters, explicit integration is not to be trusted above it
     milliseconds_per_unit : length of one unit of the model's own time
     """
@@ -140,9 +141,11 @@ def noise_amplitude(diffusion: float) -> float:
 
 
 def within_bounds(mass: NeuralMass, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
-    """The state held within the bounds of its mass."""
+    """The state held within the bounds of its mass, and a circular variable within its period."""
+    periods = getattr(mass, "periods", (np.inf,) * len(state))
     held = []
-    for value, low, high in zip(state, mass.lower, mass.upper, strict=True):
-        bounded = value if low == -np.inf else jax.numpy.maximum(value, low)
+    for value, low, high, period in zip(state, mass.lower, mass.upper, periods, strict=True):
+        wrapped = value if period == np.inf else jax.numpy.mod(value, period)
+        bounded = wrapped if low == -np.inf else jax.numpy.maximum(wrapped, low)
         held.append(bounded if high == np.inf else jax.numpy.minimum(bounded, high))
     return tuple(held)
