@@ -53,7 +53,7 @@ class Intake:
     Parameters
     ----------
     protocol : which twin is built from a study
-    quiet_seconds : a study is complete when no image of it came for so long
+    quiet_seconds : a study is complete when no image of it came for so long, and its association is closed for so long
     open_associations : names of those that may still send; a study waits for the one that sent its last image
     """
 
@@ -73,6 +73,8 @@ class Intake:
         self._open_associations = open_associations
         # Studies with images that no case knows of, each with the association that sent its last one.
         self._open = dict.fromkeys(_studies(engine), "")
+        # When the association that sent a study's last image was last seen open; for the closing thread alone.
+        self._sent_until: dict[str, float] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="dicom-intake", daemon=True)
@@ -173,18 +175,22 @@ class Intake:
         with self._lock:
             candidates = dict(self._open)
         sending = self._open_associations()
+        now = time.time()
         for study_key, association in candidates.items():
             if association in sending:
+                self._sent_until[study_key] = now
                 continue
             with reading(self._engine) as connection:
                 quiet = _quiet(connection, study_key)
-            if time.time() - quiet.last < self._quiet_seconds:
+            # A sender that lost its association comes back with a new one: it gets the quiet time from the loss on.
+            if now - max(quiet.last, self._sent_until.get(study_key, 0.0)) < self._quiet_seconds:
                 continue
             self._close_one(study_key, association)
 
     def _close_one(self, study_key: str, association: str) -> None:
         with self._lock:
             self._open.pop(study_key, None)
+        self._sent_until.pop(study_key, None)
         try:
             with reading(self._engine) as connection:
                 coming = reception.reception(connection, study_key)

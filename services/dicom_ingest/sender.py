@@ -17,6 +17,7 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import PresentationContext, build_context
 
 from vbt.errors import NotYet
+from vbt.platform.dicom_association import associate
 
 _CONTEXTS_PER_ASSOCIATION = 128  # PS3.8 §9.3.2.2: odd identifiers 1 to 255
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
@@ -130,9 +131,8 @@ def _send_batch(
     """The files that were not stored."""
     entity = AE(ae_titles[0])
     entity.requested_contexts = _contexts(files)
-    association: Any = entity.associate(
-        *address, ae_title=ae_titles[1], evt_handlers=[(evt.EVT_CONN_OPEN, _without_delay)]
-    )
+    handlers = [(evt.EVT_CONN_OPEN, _without_delay)]
+    association = associate(entity, address, ae_title=ae_titles[1], evt_handlers=handlers)
     if not association.is_established:
         return files
     failed = []

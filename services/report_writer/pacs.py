@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pynetdicom import AE
 from pynetdicom.sop_class import EncapsulatedPDFStorage  # type: ignore[attr-defined]
 
@@ -11,6 +9,7 @@ from report_writer.settings import PacsSettings
 from vbt.dicom import PatientIdentity, encapsulated_report
 from vbt.errors import NotYet, Rejected
 from vbt.fhir import CaseContext
+from vbt.platform.dicom_association import associate
 
 _TITLE = "Virtual Brain Twin report, research use only"
 _SUCCESS, _FAILED_FOR_NOW = 0x0000, 0xA7
@@ -41,7 +40,7 @@ def send_report(pdf: bytes, case: CaseContext, identity: PatientIdentity, settin
     entity = AE(settings.calling_ae_title)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _TIMEOUT
     entity.add_requested_context(EncapsulatedPDFStorage)
-    association: Any = entity.associate(settings.host, settings.port, ae_title=settings.ae_title)
+    association = associate(entity, (settings.host, settings.port), ae_title=settings.ae_title)
     if not association.is_established:
         raise _not_ready("no association")
     try:

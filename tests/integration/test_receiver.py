@@ -27,6 +27,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
@@ -41,6 +42,7 @@ from dicom_ingest.receiver import (
 from dicom_ingest.sender import send_study
 from dicom_ingest.spool import Spool, is_valid_uid
 from vbt.errors import NotYet
+from vbt.platform.dicom_association import associate as requested
 
 MR, VERIFICATION = "1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.1.1"
 SITE_KEY = b"s" * 32
@@ -109,7 +111,7 @@ def associate(receiver: Receiver, calling: str = "MODALITY", called: str = "VBT"
     entity.add_requested_context(MR, [ImplicitVRLittleEndian])
     entity.add_requested_context(VERIFICATION)
     entity.maximum_pdu_size = maximum_pdu
-    return entity.associate("127.0.0.1", receiver.port, ae_title=called)
+    return requested(entity, ("127.0.0.1", receiver.port), ae_title=called)
 
 
 def send(association: Any, *images: FileDataset) -> list[int]:
@@ -444,6 +446,25 @@ def test_sender_sends_folders_and_reports_what_is_no_dicom(receiver: Receiver, l
     assert len(ledger.stored) == 12
 
 
+def test_an_answer_reaches_its_request_also_when_threads_are_held_up(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine pynetdicom's own thread is preempted just where it could take the sender's next answer."""
+    on_time = threading.Event.wait
+
+    def late(event: threading.Event, timeout: float | None = None) -> bool:
+        happened = on_time(event, timeout)
+        if isinstance(threading.current_thread(), Association):
+            time.sleep(0.003)
+        return happened
+
+    monkeypatch.setattr(threading.Event, "wait", late)
+    association = associate(receiver)
+    association.dimse_timeout = 3.0
+    assert send(association, *(image(n) for n in range(100))) == [0] * 100
+    association.release()
+
+
 def test_sender_says_when_nobody_listens(tmp_path: Path) -> None:
     image(1).save_as(tmp_path / "1.dcm", enforce_file_format=True)
     with socket.socket() as unused:
@@ -495,7 +516,7 @@ def test_kill_9_loses_no_acknowledged_object(tmp_path: Path, after: int) -> None
     assert child.stdout is not None
     entity = AE("MODALITY")
     entity.add_requested_context(MR, [ExplicitVRLittleEndian])
-    association = entity.associate("127.0.0.1", int(child.stdout.readline()))
+    association = requested(entity, ("127.0.0.1", int(child.stdout.readline())))
     assert association.is_established
     acknowledged: list[int] = []
 
@@ -522,8 +543,7 @@ def test_kill_9_loses_no_acknowledged_object(tmp_path: Path, after: int) -> None
         assert dcmread(stored.path).PixelData == image(number, side=64).PixelData
     # what is visible is whole, acknowledged or not
     assert len(found) - len(acknowledged) in (0, 1)
-    # On a busy machine the sender may give up before the kill; what it was promised must be there all the same.
-    assert acknowledged or not after
+    assert len(acknowledged) >= after
 
 
 def dcmtk(program: str) -> Path | None:

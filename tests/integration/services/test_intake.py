@@ -59,6 +59,27 @@ def test_a_study_waits_for_the_association_that_still_sends_it(engine: sa.Engine
     assert len(listed(engine)) == 1
 
 
+def test_a_sender_that_lost_its_association_gets_the_quiet_time_to_come_back(engine: sa.Engine) -> None:
+    sending = {"association-1"}
+    intake = Intake(
+        engine,
+        this_software("dicom_ingest"),
+        protocol="resting_state",
+        quiet_seconds=0.4,
+        open_associations=lambda: sending,
+    )
+    receive(intake, "study", 3)
+    time.sleep(0.5)
+    intake.close_quiet_studies()
+    sending.clear()
+    intake.close_quiet_studies()
+    assert listed(engine) == []
+    receive(intake, "study", 2, first=3)
+    time.sleep(0.5)
+    intake.close_quiet_studies()
+    assert [(event.revision, event.instance_count) for event in published(engine)] == [(1, 5)]
+
+
 def test_late_images_are_the_next_revision(engine: sa.Engine, intake: Intake) -> None:
     receive(intake, "study", 3)
     close(intake)
