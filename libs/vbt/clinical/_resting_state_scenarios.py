@@ -22,6 +22,7 @@ from vbt.simulation import (
     Simulation,
     TemporalAverage,
     at_rest,
+    constant,
     effective_weights,
     homotopic_pairs,
     one_blas_thread,
@@ -161,7 +162,7 @@ def run_scenarios(
     networks = [
         *baseline,
         *resected,
-        *(stimulate(network, (region,), amplitude, onset=TRANSIENT) for network in baseline),
+        *(stimulate(network, (region,), amplitude, constant(onset=TRANSIENT)) for network in baseline),
     ]
     seeds = [int(seed) for seed in np.random.SeedSequence(rng_seed).generate_state(draws)] * 3
     tell = progress or (lambda _message, _fraction: None)

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from vbt.simulation._monitors import Monitor
 from vbt.simulation._neural_mass import NeuralMass, Variable, within_bounds
-from vbt.simulation._stimulus import Pulses
+from vbt.simulation._stimulus import Currents
 
 Channels = tuple[Variable, ...]
 
@@ -38,7 +38,7 @@ class Problem(NamedTuple):
     short_edges: Edges
     in_strengths: Channels
     sigma: Float[Array, "noisy region lane"]
-    pulses: Pulses
+    pulses: Currents
     keys: Array
     monitors: tuple[Monitor, ...]
 

@@ -148,32 +148,3 @@ def delay_steps(network: Network, dt: float) -> Int[np.ndarray, "region region"]
             "set instantaneous_below_step"
         )
     return steps
-
-
-def resect(network: Network, regions: tuple[int, ...]) -> Network:
-    """The network without some regions: their connections are cut both ways and they are no longer reported."""
-    removed = np.zeros(network.regions, dtype=bool)
-    removed[list(regions)] = True
-    weights = np.where(removed[:, None] | removed[None, :], 0.0, network.weights)
-    active = (np.ones(network.regions, dtype=bool) if network.active is None else network.active) & ~removed
-    return dataclasses.replace(network, weights=weights, active=active)
-
-
-def stimulate(
-    network: Network,
-    regions: tuple[int, ...],
-    amplitude: float,
-    *,
-    onset: float = 0.0,
-    offset: float = np.inf,
-    period: float | None = None,
-    width: float | None = None,
-) -> Network:
-    """The network with a current into some regions; the arguments are those of `Stimulus`."""
-    if network.stimulus is not None:
-        raise ValueError("the network is stimulated already")
-    amplitudes = np.zeros(network.regions)
-    amplitudes[list(regions)] = amplitude
-    return dataclasses.replace(
-        network, stimulus=Stimulus(amplitude=amplitudes, onset=onset, offset=offset, period=period, width=width)
-    )

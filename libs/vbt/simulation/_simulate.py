@@ -348,7 +348,7 @@ def _inputs(networks: Sequence[Network], monitors: Sequence[Monitor]) -> dict[st
     }
     for run, network in enumerate(networks):
         if network.stimulus is not None:
-            told[f"stimulus {run}"] = _bytes(network.stimulus)
+            told[f"stimulus {run}"] = network.stimulus.numbers()
     for m, monitor in enumerate(monitors):
         told[f"monitor {m}"] = _bytes(jax.tree.leaves(monitor))
     return told

@@ -17,6 +17,7 @@ from vbt.simulation import (
     TemporalAverage,
     fixed_points,
     parameter_table,
+    pulse_train,
     simulate,
     stimulate,
 )
@@ -114,14 +115,14 @@ def test_held_activity_brings_bold_to_its_steady_slope(pair):
 
 def test_zero_amplitude_is_no_stimulation_to_the_last_bit(pair):
     network = pair(weights=((0, 0.4), (0.4, 0)), sigma=(0.3,))
-    silent = stimulate(network, (0,), 0.0, period=0.8, width=0.2)
+    silent = stimulate(network, (0,), 0.0, pulse_train(frequency=1250.0, width=0.2))
     run = simulate([network, silent], [4, 4], duration=0.016, monitors=both(0.0016), dt=0.1)
     assert np.array_equal(run.observations[0].values[0], run.observations[0].values[1])
 
 
 def test_a_pulse_train_delivers_its_duty_cycle(pair):
     network = pair(mass=Linear(decay=0.0))
-    train = stimulate(network, (1,), 2.0, onset=0.0016, offset=0.0096, period=0.8, width=0.2)
+    train = stimulate(network, (1,), 2.0, pulse_train(frequency=1250.0, width=0.2, onset=0.0016, offset=0.0096))
     run = simulate([train], [0], duration=0.016, monitors=both(0.0016), dt=0.1, precision="double")
     assert run.final_state[0, 0, 1] == pytest.approx(2.0 * 8.0 * 0.25)
     assert run.final_state[0, 0, 0] == 0.0
