@@ -184,7 +184,9 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
         windows.append(jnp.concatenate([past, past], axis=1))
     step = functools.partial(_step, problem, schedule)
     earlier, later = (tuple(d[cut] for d in delayed) for cut in (slice(None, -1), slice(1, None)))
-    inputs = (jnp.arange(block), earlier, later, noise)
+    # Drawn for the block at once: step by step the waveforms would cost a fifth of the whole simulation.
+    courses = problem.pulses.course(now.step + jnp.arange(block))
+    inputs = (jnp.arange(block), earlier, later, noise, courses)
     (state, filled, _), activities = jax.lax.scan(step, (now.state, tuple(windows), now.step), inputs)
     column = jnp.mod(now.step, ring)
     mirror = jnp.where(column == 0, ring, column)
@@ -230,9 +232,9 @@ def _step(
 ) -> tuple[tuple[tuple[Variable, ...], tuple[Array, ...], Array], Variable]:
     """One stochastic Heun step; both stages see the afferents of their own moment."""
     state, windows, step = carry
-    index, delayed_now, delayed_next, noise = inputs
+    index, delayed_now, delayed_next, noise, course = inputs
     mass, block, edges = problem.mass, schedule.block, problem.short_edges
-    current = problem.pulses.current(step, schedule.step_ms)
+    current = problem.pulses.applied(course)
     kicks: list[Any] = [0.0] * len(state)
     for position, variable in enumerate(schedule.noisy):
         kicks[variable] = noise[position]
