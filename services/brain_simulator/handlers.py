@@ -41,7 +41,9 @@ class ScenarioSimulator:
             calibration,
             run,
         )
-        found = dataclasses.replace(found, methods=(*twin.methods, *found.methods))
+        found = dataclasses.replace(
+            found, methods=(*twin.methods, *found.methods), conclusion=_review(twin) + found.conclusion
+        )
         message = self._message(event, twin, run, found)
         outputs = [message.findings, *([message.scenarios] if run else []), *message.manifests[1:]]
         return wire.gives(
@@ -83,6 +85,14 @@ class ScenarioSimulator:
             message.scenarios.CopyFrom(wire.to_wire(scenarios))
             message.manifests.append(wire.to_wire(manifest))
         return message
+
+
+def _review(twin: event_pb2.TwinCalibrated) -> str:
+    """What a person must look at before relying on the twin; empty where images and connectome passed all checks."""
+    failed = [check.label for check in twin.quality if not check.passed]
+    if not failed:
+        return ""
+    return f"A person must look at images and connectome first; not passed: {'; '.join(failed)}. "
 
 
 def _summary(run: ScenarioRun | None, duration: float) -> str:

@@ -59,7 +59,11 @@ class ConnectomeBuilder:
             summary=_summary(build, bold),
             inputs=inputs,
             outputs=outputs,
-            figures={"quality": {check.code: check.value for check in build.quality}, "rng_seed": self.rng_seed},
+            figures={
+                "quality": {check.code: check.value for check in build.quality},
+                "review": [check.code for check in message.quality if not check.passed],
+                "rng_seed": self.rng_seed,
+            },
         )
 
     def _image(self, artifact: event_pb2.Artifact) -> nib.Nifti1Image:
@@ -77,6 +81,7 @@ class ConnectomeBuilder:
     def _message(
         self, event: Event, study: event_pb2.StudyIngested, build: ConnectomeBuild, bold: RegionalBold | None
     ) -> event_pb2.ConnectomeBuilt:
+        quality = list(_checks(build, bold))
         return event_pb2.ConnectomeBuilt(
             case_id=event.subject,
             revision=event.revision,
@@ -84,8 +89,8 @@ class ConnectomeBuilder:
             connectome=wire.to_wire(self.objects.put(build.connectome.to_npz(), _NPZ, "connectome.npz")),
             parcellation=build.connectome.parcellation,
             bold=wire.to_wire(self.objects.put(bold.to_npz(), _NPZ, "bold.npz")) if bold else None,
-            quality=list(_checks(build, bold)),
-            verdict=event_pb2.VERDICT_SOUND if build.verdict == "sound" else event_pb2.VERDICT_UNSOUND,
+            quality=quality,
+            verdict=event_pb2.VERDICT_SOUND if all(c.passed for c in quality) else event_pb2.VERDICT_REVIEW,
             methods=[*build.methods, *(bold.methods if bold else ())],
             pictures=[
                 wire.to_wire(self.objects.put(content, "image/png", f"{name}.png"))

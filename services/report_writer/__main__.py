@@ -41,6 +41,7 @@ def build(runtime: Runtime, settings: ReportSettings) -> Service:
             ),
             open_endpoint=partial(_open_endpoint, fhir, _authorization(fhir)),
             send_to_pacs=partial(send_report, settings=settings.pacs),
+            sends=(*(["ehr"] if fhir.base_url else []), *(["pacs"] if settings.pacs.host else [])),
         ),
         gives=ReportDelivered,
         add_servicer=_add_servicer,

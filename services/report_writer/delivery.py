@@ -4,7 +4,11 @@ tier           what the server offers            what is written
 transaction    transaction, DiagnosticReport     one transaction Bundle
 individual     create of DiagnosticReport        one conditional create per resource, in order of reference
 document       create of DocumentReference       the PDF with its metadata
-file           nothing of that, or no server     nothing; the Bundle stays an artifact
+found          any of these                      nothing: an earlier attempt had written all of it
+not-taken      nothing of that                   nothing; the Bundle stays an artifact
+file           no server is configured           nothing; the Bundle stays an artifact
+
+The tier says what happened, not what was planned: a transaction that ends in a conflict goes on as single creates.
 """
 
 from __future__ import annotations
@@ -34,12 +38,18 @@ from vbt.fhir import Json, to_json, validate
 
 
 class Tier(StrEnum):
-    """How much of the report the EHR took."""
+    """What became of the report at the EHR."""
 
     TRANSACTION = "transaction"
     INDIVIDUAL = "individual"
     DOCUMENT = "document"
+    FOUND = "found"
+    NOT_TAKEN = "not-taken"
     FILE = "file"
+
+
+KEPT = frozenset({Tier.NOT_TAKEN, Tier.FILE})
+"""Tiers of a report that is not in the EHR."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +59,14 @@ class Delivery:
     Parameters
     ----------
     tier : how
-    references : of the resources in the EHR, e.g. ``("DiagnosticReport/55", …)``; empty for a file
+    references : of the resources in the EHR, e.g. ``("DiagnosticReport/55", …)``; empty where it is not there
+    found : how many of them were there before
     sent : the Bundle as sent: patient resolved, without the resources the server does not take
     """
 
     tier: Tier
     references: tuple[str, ...]
+    found: int
     sent: bytes
 
 
@@ -78,7 +90,7 @@ def deliver(
     """
     _require_valid(bundle)
     if endpoint is None:
-        return Delivery(Tier.FILE, (), to_json(bundle))
+        return Delivery(Tier.FILE, (), 0, to_json(bundle))
     attempt, left = 0, patience_seconds
     while True:
         try:
@@ -96,24 +108,29 @@ def deliver(
 
 def _deliver_once(bundle: Json, endpoint: FhirEndpoint) -> Delivery:
     offered = endpoint.capabilities()
-    tier = _tier(offered)
-    if tier is Tier.FILE:
-        return Delivery(tier, (), to_json(bundle))
+    tier = _offer(offered)
+    if tier is Tier.NOT_TAKEN:
+        return Delivery(tier, (), 0, to_json(bundle))
     kinds = frozenset({"DocumentReference"}) if tier is Tier.DOCUMENT else offered.creatable
     outgoing = _only(bundle, kinds)
     _resolve_patient(outgoing, endpoint, offered)
-    references = None
     if tier is Tier.TRANSACTION and not _is_there(outgoing, endpoint, offered):
         references = _transaction(outgoing, endpoint)
-    if references is None:
-        references = _individually(outgoing, endpoint, offered)
-    return Delivery(tier, tuple(references), to_json(outgoing))
+        if references is not None:
+            return Delivery(tier, tuple(references), 0, to_json(outgoing))
+    references, found = _individually(outgoing, endpoint, offered)
+    if found == len(references):
+        tier = Tier.FOUND
+    elif tier is Tier.TRANSACTION:
+        tier = Tier.INDIVIDUAL
+    return Delivery(tier, tuple(references), found, to_json(outgoing))
 
 
-def _tier(offered: Capabilities) -> Tier:
+def _offer(offered: Capabilities) -> Tier:
+    """The most that the server takes."""
     if "DiagnosticReport" in offered.creatable:
         return Tier.TRANSACTION if offered.transaction else Tier.INDIVIDUAL
-    return Tier.DOCUMENT if "DocumentReference" in offered.creatable else Tier.FILE
+    return Tier.DOCUMENT if "DocumentReference" in offered.creatable else Tier.NOT_TAKEN
 
 
 def _is_there(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities) -> bool:
@@ -148,15 +165,23 @@ def _status(answer: Json) -> int:
     return int(text) if text.isdecimal() else 500
 
 
-def _individually(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities) -> list[str]:
-    """Create what is not there yet, entry after entry; later entries refer to what the earlier ones became."""
+def _individually(bundle: Json, endpoint: FhirEndpoint, offered: Capabilities) -> tuple[list[str], int]:
+    """Create what is not there yet, entry after entry; later entries refer to what the earlier ones became.
+
+    Returns
+    -------
+    references, how many of them were there before
+    """
     became: dict[str, str] = {}
+    found = 0
     for entry in bundle["entry"]:
         reference = _existing(entry, endpoint, offered)
         if reference is None:
             reference = _create(entry, became, endpoint, offered)
+        else:
+            found += 1
         became[entry["fullUrl"]] = reference
-    return list(became.values())
+    return list(became.values()), found
 
 
 def _create(entry: Json, became: dict[str, str], endpoint: FhirEndpoint, offered: Capabilities) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 import uuid
@@ -22,7 +23,8 @@ from vbt.clinical.findings import TwinFindings
 from vbt.dicom import PatientIdentity
 from vbt.errors import NotYet, Rejected, TwinError, Unsound
 from vbt.fhir import CaseContext, Json, Receipt, Site, Software, Source, from_json, report_bundle, stopped_bundle
-from vbt.platform import events, state, wire
+from vbt.platform import audit, events, state, wire
+from vbt.platform.audit import Digest
 from vbt.platform.cases import Status, read_case, set_status
 from vbt.platform.events import Event
 from vbt.platform.identity import Vault
@@ -35,7 +37,14 @@ _TIERS = {
     Tier.TRANSACTION: event_pb2.WRITE_TIER_TRANSACTION,
     Tier.INDIVIDUAL: event_pb2.WRITE_TIER_INDIVIDUAL,
     Tier.DOCUMENT: event_pb2.WRITE_TIER_DOCUMENT,
+    Tier.FOUND: event_pb2.WRITE_TIER_FOUND,
+    Tier.NOT_TAKEN: event_pb2.WRITE_TIER_NOT_TAKEN,
     Tier.FILE: event_pb2.WRITE_TIER_FILE,
+}
+_WHERE = {
+    Tier.FOUND: "in the EHR already, from an attempt before",
+    Tier.NOT_TAKEN: "kept here: the EHR takes neither reports nor documents",
+    Tier.FILE: "kept here: no EHR is configured",
 }
 _LEDGER_PATIENCE = 10.0  # seconds
 _NOBODY = PatientIdentity.from_dict({})
@@ -51,6 +60,7 @@ class ReportWriter:
     Parameters
     ----------
     open_endpoint : the EHR for one delivery, given the headers that join it to the trace; None where none is configured
+    sends : where reports go to, of ``"ehr"`` and ``"pacs"``; empty where they are only kept
     send_to_pacs : sends the PDF as a DICOM object and gives the number of objects the PACS stored
     """
 
@@ -59,6 +69,7 @@ class ReportWriter:
     site: Site
     open_endpoint: OpenEndpoint
     send_to_pacs: SendToPacs
+    sends: tuple[str, ...] = ()
 
     def __call__(self, event: Event, context: StageContext) -> Effects:
         if event.type == events.CASE_STOPPED:
@@ -101,6 +112,7 @@ class ReportWriter:
         inputs: Sequence[event_pb2.Artifact],
         pictures: dict[str, bytes],
     ) -> Effects:
+        self._say_that_it_is_sent(context, pdf)
         try:
             delivery = self._deliver(bundle, context)
             stored = 0 if identity is _NOBODY else self.send_to_pacs(pdf, case, identity)
@@ -130,10 +142,21 @@ class ReportWriter:
             figures={
                 "tier": delivery.tier.value,
                 "fhir_references": list(delivery.references),
+                "fhir_found": delivery.found,
                 "dicom_objects": stored,
             },
             apply=[_end(context.event)],
         )
+
+    def _say_that_it_is_sent(self, context: StageContext, pdf: bytes) -> None:
+        """Put the sending on the trail before it begins: what leaves the house cannot be taken back, whether or not
+        late images or a cancellation then keep the rest of this step from taking effect."""
+        if wire.SINGLE_STEP in context.event.headers or not self.sends:
+            return
+        outputs = [Digest(name="report.pdf", sha256=hashlib.sha256(pdf).hexdigest())]
+        with context.engine.begin() as connection:
+            context.require_wanted(connection)
+            audit.record(connection, context.audit("report.sending", outputs=outputs, detail={"to": list(self.sends)}))
 
     def _deliver(self, bundle: Json, context: StageContext) -> Delivery:
         endpoint = self.open_endpoint({"traceparent": traceparent(), "X-Request-Id": context.event.id})
@@ -228,7 +251,7 @@ def _end(event: Event) -> Callable[[sa.Connection], None]:
 
 
 def _summary(delivery: Delivery, stored: int) -> str:
-    where = "kept here, not sent to an EHR" if delivery.tier is Tier.FILE else f"in the EHR ({delivery.tier.value})"
+    where = _WHERE.get(delivery.tier, f"in the EHR ({delivery.tier.value})")
     resources = len(from_json(delivery.sent)["entry"])
     pacs = f"; {stored} DICOM object in the PACS" if stored else ""
     return f"{resources} FHIR resources and PDF, {where}{pacs}"

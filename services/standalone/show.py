@@ -85,8 +85,10 @@ def stage_table(stages: Sequence[Stage], leaves: Mapping[str, int] | None = None
 
 
 def outcome(stage: Stage) -> str:
-    """What the stage gave, is doing, or stopped for."""
-    return str(stage.detail.get("summary") or stage.message)
+    """What the stage gave, is doing, or stopped for, and what of it a person must look at."""
+    said = str(stage.detail.get("summary") or stage.message)
+    review = stage.detail.get("review")
+    return f"{said}; a person must look at: {', '.join(review)}" if review else said
 
 
 def status_text(status: Status) -> Text:

@@ -106,6 +106,8 @@ def test_second_delivery_writes_nothing(server, endpoint, bundle):
     again = send(bundle, endpoint)
     filed_once(server)
     assert again.references == first.references
+    assert (first.tier, first.found) == (Tier.TRANSACTION, 0)
+    assert (again.tier, again.found) == (Tier.FOUND, len(first.references))
     assert server.count(TRANSACTION) == 1
 
 
@@ -146,9 +148,9 @@ def test_kinds_the_server_does_not_take_are_left_out(server, endpoint, bundle, t
 
 def test_without_server_or_without_writes_the_report_stays_a_file(server, endpoint, bundle):
     server.creatable = set()
-    for where in (None, endpoint):
+    for where, tier in ((None, Tier.FILE), (endpoint, Tier.NOT_TAKEN)):
         delivery = send(bundle, where)
-        assert (delivery.tier, delivery.references) == (Tier.FILE, ())
+        assert (delivery.tier, delivery.references, delivery.found) == (tier, (), 0)
         assert from_json(delivery.sent) == bundle
 
 
@@ -238,8 +240,9 @@ def test_refusal_is_final_and_repeats_no_text_of_the_server(server, endpoint, bu
 @pytest.mark.parametrize("status", [409, 412])
 def test_conflict_is_settled_by_looking_at_what_is_there(server, endpoint, bundle, fault, status):
     server.faults.append(fault(TRANSACTION, status=status))
-    send(bundle, endpoint)
+    delivery = send(bundle, endpoint)
     filed_once(server)
+    assert (delivery.tier, delivery.found) == (Tier.INDIVIDUAL, 0)
 
 
 def test_conflict_in_a_single_create_takes_what_is_there(server, endpoint, bundle, fault):

@@ -81,7 +81,7 @@ class StageContext:
         now = time.monotonic()
         if not self._cancelled and now - self._looked_at > _LOOK_SECONDS:
             self._looked_at = now
-            self._cancelled = self._is_unwanted()
+            self._cancelled = self._look()
         return self._cancelled
 
     def check(self) -> None:
@@ -95,6 +95,17 @@ class StageContext:
         if self.given_up():
             raise Abandoned
         if self.cancelled():
+            raise cancelled_by_user()
+
+    def require_wanted(self, connection: sa.Connection) -> None:
+        """``check`` against the state itself, for an act that cannot be undone; holds the case's row until the caller's
+        transaction ends.
+
+        Raises
+        ------
+        Rejected : ``cancelled``
+        """
+        if self._is_unwanted(connection, lock=True):
             raise cancelled_by_user()
 
     def progress(self, message: str, fraction: float) -> None:
@@ -135,15 +146,19 @@ class StageContext:
             detail=detail or {},
         )
 
-    def _is_unwanted(self) -> bool:
+    def _look(self) -> bool:
+        try:
+            with reading(self.engine) as connection:
+                return self._is_unwanted(connection)
+        except sa.exc.OperationalError:
+            return False  # asked again soon; the commit decides in any case
+
+    def _is_unwanted(self, connection: sa.Connection, *, lock: bool = False) -> bool:
         if not self.event.revision:
             return False
         wanted = sa.select(state.case.c.revision, state.case.c.cancel_requested_at)
-        try:
-            with reading(self.engine) as connection:
-                row = connection.execute(wanted.where(state.case.c.case_id == self.event.subject)).first()
-        except sa.exc.OperationalError:
-            return False  # asked again soon; the commit decides in any case
+        here = wanted.where(state.case.c.case_id == self.event.subject)
+        row = connection.execute(here.with_for_update() if lock else here).first()
         if row is None or row.revision != self.event.revision:
             return True
         # The notice that a case was stopped is still wanted after the cancellation that stopped it.

@@ -20,6 +20,7 @@ class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
     VERDICT_SOUND: _ClassVar[Verdict]
     VERDICT_UNSOUND: _ClassVar[Verdict]
+    VERDICT_REVIEW: _ClassVar[Verdict]
 
 class WriteTier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -28,6 +29,8 @@ class WriteTier(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WRITE_TIER_INDIVIDUAL: _ClassVar[WriteTier]
     WRITE_TIER_DOCUMENT: _ClassVar[WriteTier]
     WRITE_TIER_FILE: _ClassVar[WriteTier]
+    WRITE_TIER_FOUND: _ClassVar[WriteTier]
+    WRITE_TIER_NOT_TAKEN: _ClassVar[WriteTier]
 
 class StopKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -44,11 +47,14 @@ SERIES_ROLE_OTHER: SeriesRole
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_SOUND: Verdict
 VERDICT_UNSOUND: Verdict
+VERDICT_REVIEW: Verdict
 WRITE_TIER_UNSPECIFIED: WriteTier
 WRITE_TIER_TRANSACTION: WriteTier
 WRITE_TIER_INDIVIDUAL: WriteTier
 WRITE_TIER_DOCUMENT: WriteTier
 WRITE_TIER_FILE: WriteTier
+WRITE_TIER_FOUND: WriteTier
+WRITE_TIER_NOT_TAKEN: WriteTier
 STOP_KIND_UNSPECIFIED: StopKind
 STOP_KIND_REJECTED: StopKind
 STOP_KIND_UNSOUND: StopKind
