@@ -107,7 +107,6 @@ REFUSALS: dict[str, Edit] = {
     "missing-slices": without_some_slices,
     "diffusion-without-gradients": each("diffusion", without_gradients),
     "diffusion-too-few-directions": with_five_directions,
-    "truncated": truncated,
 }
 
 
@@ -124,6 +123,28 @@ def test_a_study_that_cannot_give_a_twin_stops_with_its_reason(
     assert stopped["detail"]["code"] == code
     assert {"rule", "got", "action"} <= set(stopped["detail"])
     assert_on_the_trail(site, case["case_id"], code)
+
+
+def test_a_truncated_image_is_refused_at_once_and_its_whole_copy_is_taken(
+    site: Any, study: Path, tmp_path: Path
+) -> None:
+    folder = copy_as_new_study(study, tmp_path / "study")
+    drop("diffusion")(folder)
+    whole = {path: path.read_bytes() for path in folder.rglob("*.dcm")}
+    truncated(folder)
+    known = {case["case_id"] for case in site.cases()}
+    assert site.send(folder, check=False)["failed"] == 1
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert site.send(folder)["failed"] == 0
+    site.wait(lambda: len({case["case_id"] for case in site.cases()} - known) == 2, "the study made no case")
+    codes = {ended(site, known | {other})["stages"][0]["detail"].get("code") for other in new_cases(site, known)}
+    assert codes == {"malformed", None}
+    assert not site.send(folder)["failed"]
+
+
+def new_cases(site: Any, known: set[str]) -> set[str]:
+    return {case["case_id"] for case in site.cases()} - known
 
 
 def test_what_is_no_dicom_is_kept_aside_and_said_so(site: Any, study: Path, tmp_path: Path) -> None:
