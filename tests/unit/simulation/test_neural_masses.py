@@ -57,7 +57,7 @@ def test_epileptor_seizes_above_its_threshold_only(pair):
         [0, 0],
         duration=3.2,
         monitors=both(0.0064),
-        dt=0.08,
+        dt=0.05,
         precision="double",
     )
     onset = run.observations[0].values[:, 50:, 0].max(axis=1) - np.median(run.observations[0].values[:, 50:, 0], axis=1)
@@ -69,7 +69,7 @@ def test_a_seizing_neighbour_lowers_permittivity(pair):
     mass = Epileptor(x0=np.array([-1.6, -2.2]), K=1.0)
     coupled = pair(mass=mass, weights=((0, 0), (1, 0)))
     alone = dataclasses.replace(coupled, weights=np.zeros((2, 2)))
-    run = simulate([coupled, alone], [0, 0], duration=1.6, monitors=both(1.6), dt=0.08, precision="double")
+    run = simulate([coupled, alone], [0, 0], duration=1.6, monitors=both(1.6), dt=0.05, precision="double")
     assert run.final_state[0, 2, 1] < run.final_state[1, 2, 1] - 0.02
 
 

@@ -30,9 +30,13 @@ class Epileptor:
 
     with c = Σ_j W_ij (x1_j(t − τ_ij) − x1_i), f1 = x1³ − 3 x1² for x1 < 0 and −(slope − x2 + 0.6 (z − 4)²) x1 above.
     The sign of K follows the Virtual Epileptic Patient: a positive K lets a seizing neighbour lower z, which recruits.
-    The Virtual Brain's ``Ks`` has the opposite sign and its second fast coupling (x2) is left out, being 0 by default.
     Noise is allowed on x2 and y2 only: on the others it sends the trajectory to infinity.
     The observable is x2 − x1, the field potential.
+
+    Deviations: The Virtual Brain's ``Ks`` is −K with its ``Difference`` coupling; its documentation prints 0.002 g but
+    its code has 2 g, as here. Left out: its second fast coupling (x2, weight 0), its alternative permittivity
+    (``modification``), its unused s, and its time scale tt, which here is ``milliseconds_per_unit``, to be chosen so
+    that a seizure lasts tens of seconds.
 
     References
     ----------
@@ -43,7 +47,7 @@ class Epileptor:
     I1: Value = parameter(3.1, symbol="I₁", meaning="input to the fast population", source=_JIRSA)
     I2: Value = parameter(0.45, symbol="I₂", meaning="input to the spike-wave population", source=_JIRSA)
     slope: Value = parameter(0.0, symbol="m", meaning="slope of the fast nullcline", source=_JIRSA)
-    r: Value = parameter(3.5e-4, symbol="r", meaning="rate of the permittivity", source=_JIRSA)
+    r: Value = parameter(3.5e-4, symbol="r", meaning="rate of the permittivity", source=_JIRSA, domain="[0, inf)")
     K: Value = parameter(0.0, symbol="K", meaning="permittivity coupling", source=_PROIX)
     K_vf: Value = parameter(0.0, symbol="K_vf", meaning="fast coupling", source=_PROIX)
     milliseconds_per_unit: float = fixed(1.0)
@@ -53,7 +57,7 @@ class Epileptor:
     noise_variables: ClassVar[tuple[int, ...]] = (3, 4)
     lower: ClassVar[tuple[float, ...]] = (-np.inf,) * 6
     upper: ClassVar[tuple[float, ...]] = (np.inf,) * 6
-    largest_dt: ClassVar[float] = 0.08
+    largest_dt: ClassVar[float] = 0.05
 
     def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return (state[0],)

@@ -22,7 +22,12 @@ class Epileptor2D:
     x' = 1 − x³ − 2 x² − z + I1 + stimulus
     z' = [4 (x − x0) − z − K c] / τ0
 
-    The plain cubic, not the piecewise one, so that its gradient is smooth.
+    with c = Σ_j W_ij (x_j(t − τ_ij) − x_i): a positive K lets a seizing neighbour lower z, which recruits. The
+    observable is x. Rest is lost at x0 = −2.0369 for τ0 = 10, the value fitted to recordings, and at −2.0620 for the
+    physiological τ0 = 2857.
+
+    Deviations: the plain cubic for all x, so that the gradient is smooth; The Virtual Brain's is the piecewise one of
+    the six variables ([slope + 0.6 (z − 4)² − 5 x] x for x > 0, −0.1 z⁷ for z < 0), with −Ks for K and r for 1/τ0.
 
     References
     ----------
@@ -32,7 +37,13 @@ class Epileptor2D:
     x0: Value = parameter(-2.5, symbol="x₀", meaning="excitability; seizes above −2.037 for τ₀ = 10", source=_PROIX)
     I1: Value = parameter(3.1, symbol="I₁", meaning="input", source=_PROIX)
     K: Value = parameter(0.0, symbol="K", meaning="permittivity coupling", source=_PROIX)
-    tau0: Value = parameter(10.0, symbol="τ₀", meaning="time scale of the permittivity", source="BVEP, fitted data")
+    tau0: Value = parameter(
+        10.0,
+        symbol="τ₀",
+        meaning="time scale of the permittivity",
+        source="Hashemi et al. (2020), NeuroImage 217, 116839 (BVEP)",
+        domain="(0, inf)",
+    )
     milliseconds_per_unit: float = fixed(1.0)
 
     variables: ClassVar[tuple[str, ...]] = ("x", "z")
