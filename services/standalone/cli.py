@@ -328,11 +328,11 @@ def _full_id(connection: Any, prefix: str) -> str:
     """The case whose id begins so."""
     from vbt.platform import cases
 
-    found = [case.case_id for case in cases.list_cases(connection, limit=10_000) if case.case_id.startswith(prefix)]
+    found = cases.cases_beginning_with(connection, prefix)
     if len(found) == 1:
         return found[0]
     errors.print(
-        f"{len(found)} cases begin with that; `vbt case list` shows all"
+        f"{len(found)} cases or more begin with that; `vbt case list` shows all"
         if found
         else "no such case; see `vbt case list`"
     )

@@ -62,10 +62,17 @@ class Case:
     stages: tuple[Stage, ...] = ()
 
 
-def create_case(connection: sa.Connection, *, study_key: str, protocol: str, status: Status = Status.RUNNING) -> Case:
-    """A new case at revision 1 under a random id."""
+def new_case_id() -> str:
+    """A random id, never derived from the patient."""
+    return secrets.token_hex(8)
+
+
+def create_case(
+    connection: sa.Connection, *, study_key: str, protocol: str, status: Status = Status.RUNNING, case_id: str = ""
+) -> Case:
+    """A new case at revision 1, under a random id unless told one."""
     now = time.time()
-    case_id = secrets.token_hex(8)
+    case_id = case_id or new_case_id()
     connection.execute(
         sa.insert(state.case).values(
             case_id=case_id,
@@ -134,6 +141,12 @@ def case_of_study(connection: sa.Connection, study_key: str) -> Case | None:
     newest = sa.select(state.case).where(state.case.c.study_key == study_key).order_by(state.case.c.created_at.desc())
     row = connection.execute(newest.limit(1)).first()
     return None if row is None else _case(connection, row)
+
+
+def cases_beginning_with(connection: sa.Connection, prefix: str, *, limit: int = 10) -> list[str]:
+    """The ids of cases that begin so, at most ``limit``."""
+    found = sa.select(state.case.c.case_id).where(state.case.c.case_id.startswith(prefix, autoescape=True))
+    return list(connection.execute(found.order_by(state.case.c.case_id).limit(limit)).scalars())
 
 
 def list_cases(connection: sa.Connection, *, limit: int = 100) -> list[Case]:

@@ -93,6 +93,10 @@ class Settlement:
             settle = partial(self._ending(error), event, message, error)
         try:
             return self._commit(settle, given_up, _PATIENCE)
+        except sa.exc.OperationalError as error:
+            # A database that is away for longer than our patience says nothing about the event: later it is tried again.
+            self._tell(error, current)
+            return self._commit(partial(self._postpone, event, message, error), given_up)
         except Exception as error:  # noqa: BLE001
             self._tell(error, current)
             return self._commit(partial(self._bury, event, message, error), given_up)

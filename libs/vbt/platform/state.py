@@ -56,6 +56,13 @@ case = sa.Table(
     sa.Column("cancel_requested_at", sa.Double),
 )
 
+request = sa.Table(
+    "request",
+    metadata,
+    sa.Column("request_key", sa.Text, primary_key=True),
+    sa.Column("case_id", sa.Text, nullable=False),
+)
+
 stage = sa.Table(
     "stage",
     metadata,

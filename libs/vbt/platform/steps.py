@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -12,12 +13,12 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from vbt.api.event.v1 import step_pb2
-from vbt.platform import audit, cases, wire
+from vbt.platform import audit, cases, state, wire
 from vbt.platform.cases import FINISHED, Case
 from vbt.platform.events import Event, event_id
 from vbt.platform.outbox import publish
 from vbt.platform.software import Software
-from vbt.platform.state import reading
+from vbt.platform.state import insert_new, reading
 
 Input = TypeVar("Input", bound=Message)
 Result = TypeVar("Result", bound=Message)
@@ -48,16 +49,22 @@ class Steps(Generic[Input, Result]):
     def submit(self, request_id: str, message: Input) -> str:
         """Start the stage on ``message`` as a case of its own; the same ``request_id`` gives the same case.
 
+        Parameters
+        ----------
+        request_id : chosen by the caller, so that it may ask again; empty: every call is a request of its own
+
         Returns
         -------
         case_id
         """
-        request_key = f"request:{audit.entry_id(self.stage, request_id)}"
+        request_key = f"request:{audit.entry_id(self.stage, request_id or uuid.uuid4().hex)}"
         with self.engine.begin() as connection:
-            known = cases.case_of_study(connection, request_key)
-            if known is not None:
-                return known.case_id
-            case = cases.create_case(connection, study_key=request_key, protocol=f"step:{self.stage}")
+            case_id = cases.new_case_id()
+            # An equal request that comes in this very moment waits here until ours is committed, and then finds it.
+            if not insert_new(connection, state.request, {"request_key": request_key, "case_id": case_id}):
+                known = sa.select(state.request.c.case_id).where(state.request.c.request_key == request_key)
+                return str(connection.execute(known).scalar_one())
+            case = cases.create_case(connection, study_key=request_key, protocol=f"step:{self.stage}", case_id=case_id)
             filled = type(message)()
             filled.CopyFrom(message)
             filled.case_id = case.case_id  # type: ignore[attr-defined]

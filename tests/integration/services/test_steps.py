@@ -97,6 +97,10 @@ def test_the_same_request_starts_one_step(site: Site, simulated: event_pb2.Scena
     assert len(steps) == 2
 
 
+def test_requests_without_an_id_are_not_shared(site: Site, simulated: event_pb2.ScenariosSimulated) -> None:
+    assert submit(site, simulated, "") != submit(site, simulated, "")
+
+
 def test_an_ended_step_cannot_be_cancelled(site: Site, simulated: event_pb2.ScenariosSimulated) -> None:
     case_id = submit(site, simulated, "r1")
     list(site.stub.WatchReport(report_pb2.WatchReportRequest(case_id=case_id)))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
 
+from vbt.api.event.v1.event_pb2 import ConnectomeBuilt
 from vbt.errors import Rejected
 from vbt.platform import cases, stages, state
 from vbt.platform.cases import Status
 from vbt.platform.dead_letters import dead_letters, replay
-from vbt.platform.events import STUDY_INGESTED, Event
+from vbt.platform.events import CONNECTOME_BUILT, STUDY_INGESTED, Event
 from vbt.platform.software import Software, this_software
 from vbt.platform.state import reading
+from vbt.platform.steps import Steps
 
 
 def _case(engine: sa.Engine) -> str:
@@ -128,3 +131,28 @@ def test_software_is_named_by_its_content() -> None:
     one, other = this_software("audit_ledger"), this_software("standalone")
     assert one.digest != other.digest
     assert len(one.digest) == 64
+
+
+def test_equal_requests_at_the_same_time_make_one_case(engine: sa.Engine, software: Software) -> None:
+    steps = Steps(engine, software, CONNECTOME_BUILT, ConnectomeBuilt)
+    together = threading.Barrier(6)
+
+    def submit(_: int) -> str:
+        together.wait()
+        return steps.submit("the same", ConnectomeBuilt())
+
+    with ThreadPoolExecutor(6) as pool:
+        found = set(pool.map(submit, range(6)))
+    assert len(found) == 1
+    with reading(engine) as connection:
+        assert [case.case_id for case in cases.list_cases(connection)] == list(found)
+        assert connection.execute(sa.select(sa.func.count()).select_from(state.outbox)).scalar() == 1
+
+
+def test_cases_are_found_by_how_their_ids_begin(engine: sa.Engine) -> None:
+    with engine.begin() as connection:
+        for case_id in ("ab12", "ab34", "a%45"):
+            cases.create_case(connection, study_key=case_id, protocol="p", case_id=case_id)
+        assert cases.cases_beginning_with(connection, "ab") == ["ab12", "ab34"]
+        assert cases.cases_beginning_with(connection, "a%") == ["a%45"]
+        assert cases.cases_beginning_with(connection, "", limit=2) == ["a%45", "ab12"]

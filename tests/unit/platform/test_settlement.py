@@ -339,3 +339,24 @@ def test_the_trace_goes_on_through_the_event(line: Line) -> None:
     (sent,) = line.rows(state.outbox)
     assert json.loads(sent.headers)["traceparent"].split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
     assert line.audit()[0]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+
+
+def test_a_database_that_is_away_for_long_buries_nothing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Away for longer than the patience with the effect and the patience with its account together."""
+    monkeypatch.setattr("vbt.platform.settlement._PATIENCE", 0.15)
+    away = threading.Event()
+
+    def is_away(_connection: sa.Connection) -> None:
+        if away.is_set():
+            raise sa.exc.OperationalError("BEGIN", {}, Exception("the server closed the connection"))
+
+    def handler(_event: Event, _context: StageContext) -> Effects:
+        away.set()
+        threading.Timer(1.5, away.clear).start()
+        return Effects()
+
+    sa.event.listen(line.engine, "engine_connect", is_away)
+    line.settle(handler)
+    assert line.rows(state.dead_letter) == []
+    (again,) = line.rows(state.outbox)
+    assert again.topic.endswith(".retry.1s")
