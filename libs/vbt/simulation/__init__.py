@@ -17,6 +17,11 @@ from vbt.simulation._electric_field import PointSource as PointSource
 from vbt.simulation._electric_field import electric_field as electric_field
 from vbt.simulation._electric_field import normal_field as normal_field
 from vbt.simulation._electric_field import potential as potential
+from vbt.simulation._lead_field import LeadField as LeadField
+from vbt.simulation._lead_field import SourceSpace as SourceSpace
+from vbt.simulation._lead_field import intracranial_lead_field as intracranial_lead_field
+from vbt.simulation._lead_field import lead_field as lead_field
+from vbt.simulation._lead_field import standard_eeg as standard_eeg
 from vbt.simulation._manifest import ReplayManifest as ReplayManifest
 from vbt.simulation._manifest import digest as digest
 from vbt.simulation._manifest import record as record
@@ -36,6 +41,7 @@ from vbt.simulation._pharmacology import DoseResponse as DoseResponse
 from vbt.simulation._pharmacology import Drug as Drug
 from vbt.simulation._pharmacology import ParameterChange as ParameterChange
 from vbt.simulation._pharmacology import Pharmacokinetics as Pharmacokinetics
+from vbt.simulation._projection import Projection as Projection
 from vbt.simulation._resting_twin import RestingTwin as RestingTwin
 from vbt.simulation._resting_twin import at_rest as at_rest
 from vbt.simulation._resting_twin import effective_weights as effective_weights
