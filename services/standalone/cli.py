@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -31,14 +31,23 @@ app = typer.Typer(
 case_app = typer.Typer(no_args_is_help=True, help="Cases: where each study is on its way to a report.")
 report_app = typer.Typer(no_args_is_help=True, help="Reports: what was found, and the files.")
 ledger_app = typer.Typer(no_args_is_help=True, help="The audit ledger: look at it, export it, verify it.")
+consent_app = typer.Typer(no_args_is_help=True, help="Consent: record that it was given or withdrawn.")
 letters_app = typer.Typer(no_args_is_help=True, help="Events that could not be settled: list them, send them again.")
 app.add_typer(case_app, name="case")
 app.add_typer(report_app, name="report")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(letters_app, name="dead-letters")
+app.add_typer(consent_app, name="consent")
 
 Data = Annotated[Path, typer.Option("--data", help="The suite's directory, as given to `vbt up`.", envvar="VBT_DATA")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+CaseIds = Annotated[
+    list[str], typer.Argument(help="The cases, as `vbt case list` shows them; the first characters are enough.")
+]
+Reference = Annotated[
+    str,
+    typer.Option("--reference", help="Where the consent is kept, e.g. Consent/4711; not the patient's name or number."),
+]
 CaseId = Annotated[str, typer.Argument(help="The case, as `vbt case list` shows it; the first characters are enough.")]
 
 # A pipe has no width of its own; 120 keeps one line per stage.
@@ -157,6 +166,62 @@ def case_watch(case: CaseId, data: Data = DEFAULT_DATA) -> None:
         ended = follow(engine, case_id, console)
     console.print(show.case_detail(ended))
     sys.exit(0 if ended.status is Status.DONE else 1)
+
+
+@case_app.command("cancel")
+def case_cancel(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """Ask a case to stop; exit code 1 where it had ended already."""
+    from standalone.decisions import cancel
+
+    with _opened(data) as engine:
+        with engine.connect() as connection:
+            case_id = _full_id(connection, case)
+        decided = cancel(engine, case_id)
+    if json_:
+        console.print_json(data=asdict(decided))
+    else:
+        console.print(f"{case_id}: {'will stop; see `vbt case watch`' if decided.taken else 'had ended already'}")
+    sys.exit(0 if decided.taken else 1)
+
+
+@consent_app.command("grant")
+def consent_grant(cases: CaseIds, reference: Reference, data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """Record that the patient consents: it holds for the study, with all images that still come."""
+    _consent(cases, "permit", reference, data, json_)
+
+
+@consent_app.command("withdraw")
+def consent_withdraw(cases: CaseIds, reference: Reference, data: Data = DEFAULT_DATA, json_: Json = False) -> None:
+    """Record that consent was withdrawn: work on the study stops at its next step. `vbt erase` destroys the rest."""
+    _consent(cases, "deny", reference, data, json_)
+
+
+@app.command()
+def erase(
+    cases: CaseIds,
+    data: Data = DEFAULT_DATA,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json_: Json = False,
+) -> None:
+    """Destroy identity, images, artifacts and reports of cases that ended, for good; the ledger keeps digests only.
+
+    What was delivered to the EHR or the PACS stays there, backups and a Kafka bus keep what they hold until they
+    expire, and sending the study again starts it anew unless its consent was withdrawn.
+    """
+    from standalone.decisions import erase as erase_case
+
+    with _opened(data) as engine:
+        with engine.connect() as connection:
+            ids = [_full_id(connection, case) for case in cases]
+        if not yes:
+            typer.confirm(f"Destroy {', '.join(ids)} for good?", abort=True, err=True)
+        erased = [erase_case(engine, _settings(data), case_id) for case_id in ids]
+    if json_:
+        console.print_json(data=[asdict(one) for one in erased])
+        return
+    for one in erased:
+        kept = f"; {one.shared_artifacts} artifacts stay, other cases use them" if one.shared_artifacts else ""
+        console.print(f"{one.case_id}: identity, {one.images} images and {one.artifacts} artifacts destroyed{kept}")
 
 
 @report_app.command("show")
@@ -293,6 +358,20 @@ def replay(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> None
         console.print(answer_table(answers))
     codes = {answer.exit_code for answer in answers}
     sys.exit(1 if 1 in codes else max(codes, default=2))
+
+
+def _consent(found: list[str], status: Literal["permit", "deny"], reference: str, data: Path, as_json: bool) -> None:
+    from standalone.decisions import decide_consent
+
+    with _opened(data) as engine:
+        with engine.connect() as connection:
+            ids = [_full_id(connection, case) for case in found]
+        decided = [decide_consent(engine, case_id, status, reference) for case_id in ids]
+    if as_json:
+        console.print_json(data=[asdict(one) for one in decided])
+        return
+    for one in decided:
+        console.print(f"{one.case_id}: consent {'granted' if status == 'permit' else 'withdrawn'}")
 
 
 def _settings(data: Path) -> Any:

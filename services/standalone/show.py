@@ -36,6 +36,7 @@ _COLOURS: Mapping[Status, str] = {
     Status.STOPPED: "yellow",
     Status.FAILED: "red",
     Status.RETRYING: "magenta",
+    Status.ERASED: "dim",
 }
 
 

@@ -27,9 +27,10 @@ class Status(StrEnum):
     STOPPED = "stopped"
     FAILED = "failed"
     SUPERSEDED = "superseded"
+    ERASED = "erased"
 
 
-FINISHED = frozenset({Status.DONE, Status.STOPPED, Status.FAILED})
+FINISHED = frozenset({Status.DONE, Status.STOPPED, Status.FAILED, Status.ERASED})
 
 
 @dataclass(frozen=True, kw_only=True)

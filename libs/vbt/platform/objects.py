@@ -112,6 +112,22 @@ class Objects:
         path.write_bytes(self.get(artifact))
         return path
 
+    def remove(self, sha256: str) -> bool:
+        """Destroy the object of this digest; False where there is none. A store that keeps versions keeps this one too.
+
+        Raises
+        ------
+        NotYet : the store is out of reach
+        """
+        try:
+            obstore.head(self._store, sha256)
+            obstore.delete(self._store, sha256)
+        except FileNotFoundError:
+            return False
+        except (BaseError, OSError) as error:
+            raise _unreachable() from error
+        return True
+
     def _read(self, artifact: Artifact) -> bytes:
         try:
             return bytes(obstore.get(self._store, artifact.sha256).bytes())

@@ -94,7 +94,7 @@ class Settlement:
         try:
             return self._commit(settle, given_up, _PATIENCE)
         except sa.exc.OperationalError as error:
-            # A database that is away for longer than our patience says nothing about the event: later it is tried again.
+            # A database that is away for longer than our patience says nothing about the event: it is tried again.
             self._tell(error, current)
             return self._commit(partial(self._postpone, event, message, error), given_up)
         except Exception as error:  # noqa: BLE001

@@ -31,6 +31,7 @@ _STATES: Mapping[Status, step_pb2.StepState] = {
     Status.STOPPED: step_pb2.STEP_STATE_STOPPED,
     Status.FAILED: step_pb2.STEP_STATE_FAILED,
     Status.SUPERSEDED: step_pb2.STEP_STATE_STOPPED,
+    Status.ERASED: step_pb2.STEP_STATE_STOPPED,
 }
 
 
@@ -171,9 +172,8 @@ def step(case: Case, stage: str) -> step_pb2.Step:
     """Where one stage of a case stands."""
     row = next((candidate for candidate in case.stages if candidate.stage == stage), None)
     if row is None:
-        return step_pb2.Step(
-            case_id=case.case_id, revision=case.revision, stage=stage, state=step_pb2.STEP_STATE_WAITING
-        )
+        now = Status.ERASED if case.status is Status.ERASED else Status.WAITING
+        return step_pb2.Step(case_id=case.case_id, revision=case.revision, stage=stage, state=_STATES[now])
     return _step(case, row)
 
 

@@ -17,7 +17,7 @@ from vbt.platform.state import open_state
 COMMANDS = [
     ["demo"], ["up"], ["send"], ["replay"], ["case", "list"], ["case", "show"], ["case", "watch"], ["report", "show"],
     ["report", "open"], ["ledger", "show"], ["ledger", "export"], ["ledger", "verify"], ["dead-letters", "list"],
-    ["dead-letters", "replay"],
+    ["dead-letters", "replay"], ["case", "cancel"], ["consent", "grant"], ["consent", "withdraw"], ["erase"],
 ]  # fmt: skip
 
 runner = CliRunner()
@@ -46,7 +46,7 @@ def test_every_command_explains_itself(command: list[str]) -> None:
 def test_readme_and_command_line_name_the_same_commands() -> None:
     readme = (Path(__file__).resolve().parents[3] / "README.md").read_text()
     known = {" ".join(command) for command in COMMANDS}
-    pattern = r"^\s*(?:pip install -e \. && )?vbt ((?:case|report|ledger|dead-letters) \w+|\w+)"
+    pattern = r"^\s*(?:pip install -e \. && )?vbt ((?:case|report|ledger|dead-letters|consent) \w+|\w+)"
     named = set(re.findall(pattern, readme, re.MULTILINE))
     assert named <= known
 

@@ -1,0 +1,181 @@
+"""Erasing a case destroys who the patient was, the images and everything derived from them; the trail keeps digests.
+
+The identity's key goes first, in one transaction with its entry and with a new revision of the case, so that whatever
+still works on the case takes no effect. Files and rows follow; a second run finishes what a crash left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from vbt.errors import NotYet
+from vbt.platform import cases, state
+from vbt.platform.audit import AuditEntry, record
+from vbt.platform.cases import FINISHED, Case, Status
+from vbt.platform.identity import Vault
+from vbt.platform.objects import Objects
+from vbt.platform.software import Software
+from vbt.platform.state import reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Erased:
+    """What was destroyed."""
+
+    case_id: str
+    images: int
+    artifacts: int
+    shared_artifacts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eraser:
+    """Erases cases of one site.
+
+    Parameters
+    ----------
+    quarantine : the folder of objects that were kept aside
+    actor, operator : for the trail: the command, and who gave it
+    """
+
+    engine: sa.Engine
+    vault: Vault
+    objects: Objects
+    quarantine: Path
+    software: Software
+    actor: str
+    operator: str
+
+    def erase(self, case_id: str) -> Erased:
+        """Erase one case that has ended.
+
+        Raises
+        ------
+        Rejected : ``case-unknown``
+        NotYet : ``case-not-ended``, or the artifacts are out of reach
+        """
+        with self.engine.begin() as connection:
+            connection.execute(sa.select(state.case.c.case_id).where(state.case.c.case_id == case_id).with_for_update())
+            case = cases.read_case(connection, case_id)
+            if case.status not in FINISHED:
+                raise _not_ended()
+            self._destroy_identity(connection, case)
+        with reading(self.engine) as connection:
+            files = [*_images(connection, case), *self._kept_aside(case)]
+            mine, shared = _artifacts(connection, case_id)
+        for path in files:
+            path.unlink(missing_ok=True)
+        gone = sum(self.objects.remove(sha256) for sha256 in mine)
+        erased = Erased(case_id=case_id, images=len(files), artifacts=gone, shared_artifacts=len(shared))
+        with self.engine.begin() as connection:
+            _forget(connection, case)
+            self._tell(connection, case, "case.erased", {"images": erased.images, "artifacts": erased.artifacts})
+        self._wipe()
+        return erased
+
+    def _destroy_identity(self, connection: sa.Connection, case: Case) -> None:
+        if case.status is not Status.ERASED:
+            cases.new_revision(connection, case.case_id)
+            cases.set_status(connection, case.case_id, Status.ERASED)
+        self.vault.erase(connection, case.case_id, self._entry(case, "identity.erased", {}))
+
+    def _kept_aside(self, case: Case) -> Iterator[Path]:
+        """The files of a case of objects that were kept aside: they have random names, so their content tells them."""
+        wanted = {thing["sha256"] for stage in case.stages for thing in stage.detail.get("objects", ())}
+        if wanted:
+            for path in self.quarantine.glob("*.dcm"):
+                with path.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() in wanted:
+                        yield path
+
+    def _wipe(self) -> None:
+        """Leave nothing of the rows in SQLite's log file; ``secure_delete`` has overwritten them in the database."""
+        if self.engine.dialect.name == "sqlite":
+            with self.engine.connect() as connection:
+                raw = connection.connection.driver_connection
+                if raw is not None:
+                    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _tell(self, connection: sa.Connection, case: Case, action: str, detail: Mapping[str, object]) -> None:
+        record(connection, self._entry(case, action, detail))
+
+    def _entry(self, case: Case, action: str, detail: Mapping[str, object]) -> AuditEntry:
+        return AuditEntry(
+            event_id=str(uuid.uuid4()),  # an act of its own, also when the same case is erased again
+            case_id=case.case_id,
+            revision=case.revision,
+            action=action,
+            outcome="success",
+            actor=self.actor,
+            purpose="PATRQT",
+            software=self.software,
+            detail={**detail, "operator": self.operator},
+        )
+
+
+def _images(connection: sa.Connection, case: Case) -> list[Path]:
+    here = sa.select(state.instance.c.path).where(state.instance.c.study_key == case.study_key)
+    return [Path(path) for path in connection.execute(here).scalars()]
+
+
+def _artifacts(connection: sa.Connection, case_id: str) -> tuple[set[str], set[str]]:
+    """Digests of what was read and written for the case alone, and of what other cases that stand share with it."""
+    standing = set(
+        connection.execute(sa.select(state.case.c.case_id).where(state.case.c.status != Status.ERASED)).scalars()
+    )
+    mine: set[str] = set()
+    others: set[str] = set()
+    for table in (state.audit_leaf, state.audit_outbox):
+        for content in connection.execute(sa.select(table.c.entry)).scalars():
+            entry = json.loads(content)
+            digests = {thing["sha256"] for thing in (*entry["inputs"], *entry["outputs"])}
+            if entry["case_id"] == case_id:
+                mine |= digests
+            elif entry["case_id"] in standing:
+                others |= digests
+    return mine - others, mine & others
+
+
+def _forget(connection: sa.Connection, case: Case) -> None:
+    """Delete the rows about the study, and empty its events: their places in the log stay, because readers count."""
+    for table, here in (
+        (state.instance, state.instance.c.study_key == case.study_key),
+        (state.receiving, state.receiving.c.study_key == case.study_key),
+        (state.stage, state.stage.c.case_id == case.case_id),
+        (state.identity, state.identity.c.case_id == case.case_id),
+        (state.case_key, state.case_key.c.case_id == case.case_id),
+    ):
+        connection.execute(sa.delete(table).where(here))
+    for table, here in (
+        (state.outbox, state.outbox.c.key == case.case_id),
+        (state.bus_log, state.bus_log.c.key == case.case_id),
+        (state.dead_letter, state.dead_letter.c.case_id == case.case_id),
+    ):
+        connection.execute(sa.update(table).where(here).values(value=b""))
+
+
+def _not_ended() -> NotYet:
+    return NotYet(
+        "case-not-ended",
+        rule="a case is erased after it ended, so that no work on it is left over",
+        got="a case that still runs",
+        action="cancel it with `vbt case cancel`, wait until it stopped, and erase it then",
+    )
+
+
+def operator() -> str:
+    """The login of whoever gives a command here; the number of the user where it has no name."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
