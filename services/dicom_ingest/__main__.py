@@ -23,8 +23,9 @@ NAME = "dicom_ingest"
 class Port:
     """The storage port as a worker of the service: open while the service works, closed first when it drains."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, intake: Intake) -> None:
         self._receiver = receiver
+        self._intake = intake
         self._open = False
 
     @property
@@ -38,7 +39,8 @@ class Port:
         return self._open
 
     def start(self) -> None:
-        """Open the port."""
+        """Take up what a crash left between disk and database, then open the port."""
+        self._intake.recover(self._receiver.spool)
         self._receiver.start()
         self._open = True
 
@@ -95,7 +97,7 @@ def build(runtime: Runtime, settings: IngestSettings) -> Service:
         gives=StudyIngested,
         add_servicer=add_servicer,
     )
-    return Service(name=NAME, add_servicer=step.add_servicer, workers=[Port(receiver), intake, *step.workers])
+    return Service(name=NAME, add_servicer=step.add_servicer, workers=[Port(receiver, intake), intake, *step.workers])
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from dicom_ingest import reception
 from dicom_ingest.receiver import NotRecorded, QuarantinedObject, ReceivedInstance
 from dicom_ingest.reception import Reception
+from dicom_ingest.spool import Spool
 from vbt.api.event.v1 import event_pb2
 from vbt.errors import Rejected
 from vbt.platform import audit, cases, events, stages, state, wire
@@ -29,6 +30,7 @@ _log = logging.getLogger("vbt.dicom_ingest")
 
 STAGE = "receive"
 _BEAT = 0.5
+_RECOVERED = "recovered"  # in place of the association's name, which died with its process
 
 _QUARANTINE = {
     "malformed": "an object is a complete DICOM data set that names its study, series and instance",
@@ -103,6 +105,30 @@ class Intake:
             raise NotRecorded from error
         with self._lock:
             self._open[instance.study_key] = instance.association
+
+    def recover(self, spool: Spool) -> int:
+        """Give rows to whole objects that have none, because the process died between disk and database; their number.
+
+        Their sender was not told Success and may send them again, or may have given up: either way nothing is lost.
+        """
+        with reading(self._engine) as connection:
+            known = set(connection.execute(sa.select(state.instance.c.sop_key)).scalars())
+        found = list(spool.objects(known))
+        for thing in found:
+            self.stored(
+                ReceivedInstance(
+                    sop_key=thing.sop_key,
+                    study_key=thing.study_key,
+                    series_key=thing.series_key,
+                    sha256=thing.sha256,
+                    path=thing.path,
+                    association=_RECOVERED,
+                    size=thing.size,
+                )
+            )
+        if found:
+            _log.warning("spool.recovered", extra={"vbt.instances": len(found)})
+        return len(found)
 
     def quarantined(self, thing: QuarantinedObject) -> None:
         """Say why an object is kept aside: as a stopped case, one per association, with an entry on the trail.

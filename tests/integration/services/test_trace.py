@@ -119,6 +119,23 @@ def test_a_second_association_joins_the_trace_of_the_study_by_a_link(ingest: Ing
     assert [link["context"]["span_id"] for link in study["links"]] == [second["context"]["span_id"]]
 
 
+def test_an_image_that_reached_the_disk_but_not_the_database_is_taken_up_at_start(ingest: Ingest) -> None:
+    ingest.start(quiet_seconds=3600.0)
+    send(ingest.port, 1, 2)
+    ingest.end(signal.SIGKILL)
+    engine = open_state(f"sqlite:///{ingest.data / 'vbt.db'}")
+    with engine.begin() as connection:
+        one = sa.select(state.instance.c.sop_key).limit(1).scalar_subquery()
+        connection.execute(sa.delete(state.instance).where(state.instance.c.sop_key == one))
+    ingest.start(quiet_seconds=3600.0)
+    with reading(engine) as connection:
+        kept = connection.execute(sa.select(state.instance.c.association, state.instance.c.study_key)).all()
+    engine.dispose()
+    assert len(kept) == 2
+    assert len({row.study_key for row in kept}) == 1
+    assert "recovered" in {row.association for row in kept}
+
+
 def test_spans_of_an_association_say_nothing_of_sender_or_study(ingest: Ingest) -> None:
     ingest.start(quiet_seconds=0.3)
     send(ingest.port, 1)
