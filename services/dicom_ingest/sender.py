@@ -21,6 +21,7 @@ from vbt.platform.dicom_association import associate
 
 _CONTEXTS_PER_ASSOCIATION = 128  # PS3.8 §9.3.2.2: odd identifiers 1 to 255
 _MEDIA_STORAGE_DIRECTORY = "1.2.840.10008.1.3.10"
+_OUT_OF_RESOURCES = 0xA7
 _PAUSE_BEFORE_RETRY = 2.0  # s
 
 Progress = Callable[[str, float], None]
@@ -80,7 +81,7 @@ def send_study(
         waiting = failed
         if not waiting:
             break
-    report.failed = [file.path for file in waiting]
+    report.failed += [file.path for file in waiting]
     if waiting and report.sent == 0 and not report.statuses:
         raise _unreachable(host, port)
     return report
@@ -128,7 +129,7 @@ def _send_batch(
     report: SendReport,
     sent_one: Callable[[], None],
 ) -> list[_Outgoing]:
-    """The files that were not stored."""
+    """The files to send again: not answered, or refused for want of resources. Other refusals are final."""
     entity = AE(ae_titles[0])
     entity.requested_contexts = _contexts(files)
     handlers = [(evt.EVT_CONN_OPEN, _without_delay)]
@@ -142,8 +143,10 @@ def _send_batch(
             report.statuses[status] += 1
         if status is not None and (status == 0 or status >> 12 == 0xB):
             sent_one()
-        else:
+        elif status is None or status >> 8 == _OUT_OF_RESOURCES:
             failed.append(file)
+        else:
+            report.failed.append(file.path)
     if association.is_established:
         association.release()
     return failed

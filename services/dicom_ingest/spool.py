@@ -120,7 +120,7 @@ class Spool:
         return len(leftovers)
 
     def objects(self, known: Container[str] = frozenset()) -> Iterator[Spooled]:
-        """Every whole object but those whose sop_key is ``known``; files that an older version took in half are left out."""
+        """Every whole object but those whose sop_key is ``known``; halves that an older version took are left out."""
         for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*.dcm")):
             if path.stem in known:
                 continue

@@ -446,6 +446,16 @@ def test_sender_sends_folders_and_reports_what_is_no_dicom(receiver: Receiver, l
     assert len(ledger.stored) == 12
 
 
+def test_sender_does_not_repeat_what_was_refused_for_good(receiver: Receiver, ledger: Ledger, tmp_path: Path) -> None:
+    image(1).save_as(tmp_path / "1.dcm", enforce_file_format=True)
+    image(2).save_as(tmp_path / "2.dcm", enforce_file_format=True)
+    whole = (tmp_path / "1.dcm").read_bytes()
+    (tmp_path / "1.dcm").write_bytes(whole[:-100])
+    report = send_study([tmp_path], "127.0.0.1", receiver.port)
+    assert (report.sent, [path.name for path in report.failed]) == (1, ["1.dcm"])
+    assert len(ledger.quarantined) == 1
+
+
 def test_an_answer_reaches_its_request_also_when_threads_are_held_up(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
