@@ -48,9 +48,10 @@ from vbt.simulation._resting_twin import effective_weights as effective_weights
 from vbt.simulation._resting_twin import homotopic_pairs as homotopic_pairs
 from vbt.simulation._resting_twin import static_covariance as static_covariance
 from vbt.simulation._resting_twin import working_point as working_point
-from vbt.simulation._simulate import LANES as LANES
+from vbt.simulation._simulate import Diverged as Diverged
 from vbt.simulation._simulate import Observation as Observation
 from vbt.simulation._simulate import Simulation as Simulation
+from vbt.simulation._simulate import SimulationCancelled as SimulationCancelled
 from vbt.simulation._simulate import simulate as simulate
 from vbt.simulation._stimulation import Current as Current
 from vbt.simulation._stimulation import DeepBrainStimulation as DeepBrainStimulation

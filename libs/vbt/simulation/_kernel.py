@@ -1,24 +1,29 @@
-"""One compiled stretch of simulation: time in blocks, lanes last, delays by contiguous slices of a ring.
+"""One compiled stretch of simulation in JAX: time in blocks, lanes last, delays by contiguous slices of a ring.
 
-A lane is one run. Tracts at least one block long are gathered for a whole block at once; shorter ones, zero included,
-step by step from a small window. Noise is drawn a chunk at a time outside the block loop, from each lane's own key, so
-a lane's numbers depend on its seed and not on its neighbours. The inner loops stay rolled: unrolling is slower here.
+A lane is one run. Tracts at least one block long are gathered for a whole block at once, shorter ones step by step from
+a small window, instant ones from the state itself. Noise is drawn a chunk at a time outside the block loop and depends
+on nothing but a lane's seed and the step (`_noise`). The inner loops stay rolled: unrolling is slower here.
+
+This form runs on any device and has derivatives; on a CPU `_native` runs the same scheme faster.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from vbt.simulation._monitors import Monitor
 from vbt.simulation._neural_mass import NeuralMass, Variable, within_bounds
+from vbt.simulation._noise import complex_normals
 from vbt.simulation._stimulus import Currents
 
+Integrator = Literal["heun", "rk4"]
+State = tuple[Variable, ...]
 Channels = tuple[Variable, ...]
 
 
@@ -36,141 +41,92 @@ class Problem(NamedTuple):
     mass: NeuralMass
     long_edges: Edges
     short_edges: Edges
+    instant_edges: Edges
     in_strengths: Channels
     sigma: Float[Array, "noisy region lane"]
-    pulses: Currents
+    currents: Currents
     keys: Array
-    monitors: tuple[Monitor, ...]
 
 
 class Moment(NamedTuple):
     """The state that one stretch hands to the next."""
 
     histories: tuple[Float[Array, "region ring lane"], ...]  # one per channel
-    state: tuple[Variable, ...]
-    carries: tuple[Any, ...]  # one per monitor
+    state: State
     step: Int[Array, ""]
-    spans: Int[Array, ""]  # since the samples' clock was set
-    broken_at: Int[Array, "region lane"]  # first step after which a state was not finite; −1 while sound
-    last_good: tuple[Variable, ...]  # the state of each lane when last found finite
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The compiled-in times.
-
-    ``dt`` is in model units, ``step_ms`` the same in ms. ``block`` steps make a block, ``blocks`` blocks a chunk of
-    noise, ``chunks`` chunks a span, and monitor m samples after every ``every[m]`` spans, ``slots[m]`` times a stretch
-    at most.
-    """
+    """What is compiled in: ``dt`` in model units, ``block`` steps a block, ``blocks`` blocks a chunk."""
 
     dt: float
-    step_ms: float
     block: int
     blocks: int
-    chunks: int
     noisy: tuple[int, ...]
-    every: tuple[int, ...]
-    slots: tuple[int, ...]
+    integrator: Integrator = "heun"
 
     @property
     def chunk_steps(self) -> int:
         return self.block * self.blocks
 
-    @property
-    def chunk_seconds(self) -> float:
-        return self.chunk_steps * self.step_ms / 1000.0
 
-
-def begin(problem: Problem, state: tuple[Variable, ...], ring: int, schedule: Schedule) -> Moment:
+def begin(problem: Problem, state: State, ring: int, schedule: Schedule) -> Moment:
     """The first moment: the past is the initial state held constant."""
-    like = jnp.zeros_like(state[0])
     sent = problem.mass.sent(state)
     return Moment(
         histories=tuple(jnp.repeat(signal[:, None, :], ring + schedule.block, axis=1) for signal in sent),
         state=state,
-        carries=tuple(monitor.begin(like) for monitor in problem.monitors),
         step=jnp.zeros((), jnp.int32),
-        spans=jnp.zeros((), jnp.int32),
-        broken_at=jnp.full(like.shape, -1, jnp.int32),
-        last_good=state,
     )
 
 
-@jax.jit
-def restart_monitors(problem: Problem, moment: Moment) -> Moment:
-    """Ends every monitor's period unseen and sets the samples' clock to zero."""
-    carries = [m.sample(c, moment.state)[0] for m, c in zip(problem.monitors, moment.carries, strict=True)]
-    return moment._replace(carries=tuple(carries), spans=jnp.zeros((), jnp.int32))
+@functools.cache
+def stretch(platform: str) -> Callable[..., Any]:
+    """`_stretch` compiled for a platform."""
+    # Noise is half of the work and twice as fast in full vectors.
+    options = {"xla_cpu_prefer_vector_width": "512"} if platform == "cpu" else None
+    return jax.jit(_stretch, static_argnames=("capacity", "schedule"), compiler_options=options)
 
 
-@functools.partial(jax.jit, static_argnames="schedule")
-def advance(
-    problem: Problem, moment: Moment, spans: Int[Array, ""], schedule: Schedule
-) -> tuple[Moment, tuple[Float[Array, "slot channel lane"], ...]]:
-    """Some spans of simulation: the moment at their end and every monitor's samples, those not taken left at zero."""
-    first_slots = [moment.spans // every for every in schedule.every]
-    buffers = []
-    for monitor, carry, slots in zip(problem.monitors, moment.carries, schedule.slots, strict=True):
-        shape = jax.eval_shape(monitor.sample, carry, moment.state)[1]
-        buffers.append(jnp.zeros((slots, *shape.shape), shape.dtype))
+def _stretch(
+    problem: Problem, moment: Moment, chunks: Int[Array, ""], capacity: int, schedule: Schedule
+) -> tuple[Moment, Float[Array, "chunk region lane"], Float[Array, "chunk variable region lane"]]:
+    """Some chunks: the moment at their end, the mean activity of each and the state at the end of each."""
+    like = moment.state[0]
+    means = jnp.zeros((capacity, *like.shape), like.dtype)
+    ends = jnp.zeros((capacity, len(moment.state), *like.shape), like.dtype)
 
-    def span(_: Array, carried: tuple[Moment, tuple[Array, ...]]) -> tuple[Moment, tuple[Array, ...]]:
-        now, kept = carried
-        now = jax.lax.fori_loop(0, schedule.chunks, lambda _, at: _chunk(problem, schedule, at), now)
-        now = now._replace(spans=now.spans + 1)
-        carries, written = [], []
-        for m, monitor in enumerate(problem.monitors):
-            due = now.spans % schedule.every[m] == 0
-            slot = now.spans // schedule.every[m] - 1 - first_slots[m]
-            carry, buffer = jax.lax.cond(due, _take, _pass, monitor, now.carries[m], now.state, kept[m], slot)
-            carries.append(carry)
-            written.append(buffer)
-        return now._replace(carries=tuple(carries)), tuple(written)
+    def one(index: Array, carried: tuple[Moment, Array, Array]) -> tuple[Moment, Array, Array]:
+        now, means, ends = carried
+        now, mean = chunk(problem, schedule, now)
+        means = jax.lax.dynamic_update_index_in_dim(means, mean, index, axis=0)
+        return now, means, jax.lax.dynamic_update_index_in_dim(ends, jnp.stack(now.state), index, axis=0)
 
-    moment, samples = jax.lax.fori_loop(0, spans, span, (moment, tuple(buffers)))
-    return moment, samples
+    moment, means, ends = jax.lax.fori_loop(0, chunks, one, (moment, means, ends))
+    return moment, means, ends
 
 
-def _take(monitor: Monitor, carry: Any, state: tuple[Variable, ...], buffer: Array, slot: Array) -> tuple[Any, Array]:
-    carry, values = monitor.sample(carry, state)
-    return carry, jax.lax.dynamic_update_index_in_dim(buffer, values, slot, axis=0)
-
-
-def _pass(monitor: Monitor, carry: Any, state: tuple[Variable, ...], buffer: Array, slot: Array) -> tuple[Any, Array]:
-    del monitor, state, slot
-    return carry, buffer
-
-
-def _chunk(problem: Problem, schedule: Schedule, now: Moment) -> Moment:
-    noise = _noise(problem, now.step // schedule.chunk_steps, schedule, now.state[0].dtype)
+def chunk(problem: Problem, schedule: Schedule, now: Moment) -> tuple[Moment, Variable]:
+    """One chunk: the moment at its end and the mean activity."""
+    noise = _noise(problem, now.step, schedule, now.state[0].dtype)
     now, averages = jax.lax.scan(functools.partial(_block, problem, schedule), now, noise, length=schedule.blocks)
-    average = averages.mean(axis=0)
-    carries = tuple(
-        monitor.step(carry, average, schedule.chunk_seconds)
-        for monitor, carry in zip(problem.monitors, now.carries, strict=True)
-    )
-    finite = functools.reduce(jnp.logical_and, [jnp.isfinite(x) for x in now.state])
-    good = finite.all(axis=0)
-    return now._replace(
-        carries=carries,
-        broken_at=jnp.where((now.broken_at < 0) & ~finite, now.step, now.broken_at),
-        last_good=tuple(jnp.where(good, new, old) for new, old in zip(now.state, now.last_good, strict=True)),
-    )
+    return now, averages.mean(axis=0)
 
 
-def _noise(problem: Problem, chunk: Array, schedule: Schedule, dtype: Any) -> Any:
+def _noise(problem: Problem, first: Array, schedule: Schedule, dtype: Any) -> Any:
     """σ dW of one chunk, ``(block, step, noisy variable, region, lane)``; None where nothing is noisy."""
     if not schedule.noisy:
         return None
-    shape = (schedule.blocks, schedule.block, len(schedule.noisy), problem.sigma.shape[1])
-
-    def draw(key: Array) -> Array:
-        return jax.random.normal(jax.random.fold_in(key, chunk), shape, dtype)
-
-    drawn = jax.vmap(draw, out_axes=-1)(problem.keys) * (problem.sigma * schedule.dt**0.5)
-    # Without the barrier XLA recomputes the draw inside the step loop.
-    return jax.lax.optimization_barrier(drawn)  # type: ignore[no-untyped-call]
+    steps = schedule.chunk_steps
+    aligned = steps % 2 == 0  # then every chunk begins with an even step
+    pairs = steps // 2 if aligned else steps // 2 + 1
+    drawn = complex_normals(problem.keys, first // 2, pairs, dtype)
+    normal = jnp.stack([drawn.real, drawn.imag], axis=1).reshape(2 * pairs, *drawn.shape[1:])
+    if not aligned:
+        normal = jax.lax.dynamic_slice_in_dim(normal, first % 2, steps, axis=0)
+    kicks = normal * (problem.sigma * schedule.dt**0.5)
+    return kicks.reshape(schedule.blocks, schedule.block, *kicks.shape[1:])
 
 
 def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tuple[Moment, Variable]:
@@ -182,12 +138,12 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
     for history in now.histories:
         past = jax.lax.dynamic_slice_in_dim(history, jnp.mod(now.step - block, ring), block, axis=1)
         windows.append(jnp.concatenate([past, past], axis=1))
-    step = functools.partial(_step, problem, schedule)
     earlier, later = (tuple(d[cut] for d in delayed) for cut in (slice(None, -1), slice(1, None)))
     # Drawn for the block at once: step by step the waveforms would cost a fifth of the whole simulation.
-    courses = problem.pulses.course(now.step + jnp.arange(block))
+    courses = problem.currents.course(now.step + jnp.arange(block))
     inputs = (jnp.arange(block), earlier, later, noise, courses)
-    (state, filled, _), activities = jax.lax.scan(step, (now.state, tuple(windows), now.step), inputs)
+    step = functools.partial(_step, problem, schedule)
+    (state, filled), activities = jax.lax.scan(step, (now.state, tuple(windows)), inputs)
     column = jnp.mod(now.step, ring)
     mirror = jnp.where(column == 0, ring, column)
     histories = []
@@ -195,7 +151,7 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
         fresh = jax.lax.dynamic_slice_in_dim(window, block, block, axis=1)
         written = jax.lax.dynamic_update_slice_in_dim(history, fresh, column, axis=1)
         histories.append(jax.lax.dynamic_update_slice_in_dim(written, fresh, mirror, axis=1))
-    return now._replace(histories=tuple(histories), state=state, step=now.step + block), activities.mean(axis=0)
+    return Moment(histories=tuple(histories), state=state, step=now.step + block), activities.mean(axis=0)
 
 
 def _delayed_afferents(edges: Edges, now: Moment, block: int) -> tuple[Float[Array, "step region lane"], ...]:
@@ -209,10 +165,11 @@ def _delayed_afferents(edges: Edges, now: Moment, block: int) -> tuple[Float[Arr
             offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1)
         )
 
-        def add(k: Array, totals: tuple[Array, ...]) -> tuple[Array, ...]:
-            where = jnp.stack([edges.source[k], starts[k]], axis=-1)
+        def add(totals: tuple[Array, ...], edge: Any) -> tuple[tuple[Array, ...], None]:
+            source, start, weights = edge
+            where = jnp.stack([source, start], axis=-1)
             sums = []
-            for history, weight, total in zip(now.histories, edges.weights, totals, strict=True):
+            for history, weight, total in zip(now.histories, weights, totals, strict=True):
                 arriving = jax.lax.gather(
                     history,
                     where,
@@ -220,45 +177,69 @@ def _delayed_afferents(edges: Edges, now: Moment, block: int) -> tuple[Float[Arr
                     slice_sizes=(1, block + 1, lanes),
                     mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
                 )
-                sums.append(total + weight[k][:, None, :] * arriving)
-            return tuple(sums)
+                sums.append(total + weight[:, None, :] * arriving)
+            return tuple(sums), None
 
-        totals = jax.lax.fori_loop(0, edges.source.shape[0], add, totals)
+        totals, _ = jax.lax.scan(add, totals, (edges.source, starts, edges.weights))
     return tuple(jnp.moveaxis(total, 1, 0) for total in totals)
 
 
 def _step(
-    problem: Problem, schedule: Schedule, carry: tuple[tuple[Variable, ...], tuple[Array, ...], Array], inputs: Any
-) -> tuple[tuple[tuple[Variable, ...], tuple[Array, ...], Array], Variable]:
-    """One stochastic Heun step; both stages see the afferents of their own moment."""
-    state, windows, step = carry
+    problem: Problem, schedule: Schedule, carry: tuple[State, tuple[Array, ...]], inputs: Any
+) -> tuple[tuple[State, tuple[Array, ...]], Variable]:
+    """One step. Every stage sees the input of its own moment: instant tracts carry the stage's own state."""
+    state, windows = carry
     index, delayed_now, delayed_next, noise, course = inputs
-    mass, block, edges = problem.mass, schedule.block, problem.short_edges
-    current = problem.pulses.applied(course)
+    mass, block = problem.mass, schedule.block
+    current = problem.currents.applied(course)
     kicks: list[Any] = [0.0] * len(state)
     for position, variable in enumerate(schedule.noisy):
         kicks[variable] = noise[position]
+    now, later = (
+        tuple(d + s for d, s in zip(delayed, _short_afferents(problem.short_edges, windows, column), strict=True))
+        for delayed, column in ((delayed_now, block - 1 + index), (delayed_next, block + index))
+    )
 
-    def slope(at: tuple[Variable, ...], delayed: Channels, column: Array) -> tuple[Variable, ...]:
-        afferents = tuple(d + s for d, s in zip(delayed, _short_afferents(edges, windows, column), strict=True))
+    def slope(at: State, arriving: Channels) -> State:
+        instant = _instant_afferents(problem.instant_edges, mass.sent(at))
+        afferents = tuple(a + b for a, b in zip(arriving, instant, strict=True))
         return mass.derivative(at, afferents, problem.in_strengths, current)
 
-    def write(at: tuple[Variable, ...]) -> tuple[Array, ...]:
-        return tuple(
-            jax.lax.dynamic_update_slice_in_dim(window, signal[:, None, :], block + index, axis=1)
-            for window, signal in zip(windows, mass.sent(at), strict=True)
-        )
-
-    first = slope(state, delayed_now, block - 1 + index)
-    predicted = within_bounds(mass, tuple(x + schedule.dt * d + k for x, d, k in zip(state, first, kicks, strict=True)))
-    if edges.source.shape[0]:
-        windows = write(predicted)
-    second = slope(predicted, delayed_next, block + index)
-    state = within_bounds(
-        mass,
-        tuple(x + 0.5 * schedule.dt * (a + b) + k for x, a, b, k in zip(state, first, second, kicks, strict=True)),
+    advance = _heun if schedule.integrator == "heun" else _runge_kutta
+    state = advance(slope, state, now, later, schedule.dt, kicks, functools.partial(within_bounds, mass))
+    windows = tuple(
+        jax.lax.dynamic_update_slice_in_dim(window, signal[:, None, :], block + index, axis=1)
+        for window, signal in zip(windows, mass.sent(state), strict=True)
     )
-    return (state, write(state), step + 1), mass.activity(state)
+    return (state, windows), mass.activity(state)
+
+
+def _heun(slope: Any, state: State, now: Channels, later: Channels, dt: float, kicks: Any, hold: Any) -> State:
+    """Stochastic Heun with additive noise; without noise, the trapezoidal predictor-corrector of second order."""
+    first = slope(state, now)
+    predicted = hold(tuple(x + dt * d + k for x, d, k in zip(state, first, kicks, strict=True)))
+    second = slope(predicted, later)
+    held: State = hold(
+        tuple(x + 0.5 * dt * (a + b) + k for x, a, b, k in zip(state, first, second, kicks, strict=True))
+    )
+    return held
+
+
+def _runge_kutta(slope: Any, state: State, now: Channels, later: Channels, dt: float, kicks: Any, hold: Any) -> State:
+    """The classical method of fourth order; what delayed tracts bring at half a step is the mean of its ends."""
+    del kicks
+    half = tuple(0.5 * (a + b) for a, b in zip(now, later, strict=True))
+
+    def moved(slopes: State, by: float) -> State:
+        held: State = hold(tuple(x + by * d for x, d in zip(state, slopes, strict=True)))
+        return held
+
+    first = slope(state, now)
+    second = slope(moved(first, 0.5 * dt), half)
+    third = slope(moved(second, 0.5 * dt), half)
+    fourth = slope(moved(third, dt), later)
+    weighted = tuple((a + 2.0 * (b + c) + d) / 6.0 for a, b, c, d in zip(first, second, third, fourth, strict=True))
+    return moved(weighted, dt)
 
 
 def _short_afferents(
@@ -270,4 +251,14 @@ def _short_afferents(
     return tuple(
         (weight * window.at[edges.source, column - edges.delay].get(mode="promise_in_bounds")).sum(axis=0)
         for window, weight in zip(windows, edges.weights, strict=True)
+    )
+
+
+def _instant_afferents(edges: Edges, sent: Channels) -> tuple[Any, ...]:
+    """Per channel the input along edges without delay."""
+    if not edges.source.shape[0]:
+        return (0.0,) * len(sent)
+    return tuple(
+        (weight * signal.at[edges.source].get(mode="promise_in_bounds")).sum(axis=0)
+        for signal, weight in zip(sent, edges.weights, strict=True)
     )

@@ -23,11 +23,15 @@ class Monitor(Protocol):
     Attributes
     ----------
     period : s between samples, compiled in (`fixed`); a whole number of time steps
+    resolution : s; the chunks a monitor is shown divide it, and it divides the period
     unit : of the samples
     """
 
     @property
     def period(self) -> float: ...
+
+    @property
+    def resolution(self) -> float: ...
 
     @property
     def unit(self) -> str: ...
@@ -64,6 +68,10 @@ class TemporalAverage:
     period: float = fixed(dataclasses.MISSING)
     unit: str = fixed("1")
 
+    @property
+    def resolution(self) -> float:
+        return self.period
+
     def labels(self, region_labels: tuple[str, ...]) -> tuple[str, ...]:
         return region_labels
 
@@ -96,6 +104,10 @@ class Bold:
     unit: str = fixed("%")
     balloon: BalloonWindkessel = dataclasses.field(default_factory=BalloonWindkessel)
 
+    @property
+    def resolution(self) -> float:
+        return self.period
+
     def labels(self, region_labels: tuple[str, ...]) -> tuple[str, ...]:
         return region_labels
 
@@ -121,6 +133,10 @@ class Trajectory:
     period: float = fixed(dataclasses.MISSING)
     unit: str = fixed("1")
     variables: tuple[str, ...] = fixed(())
+
+    @property
+    def resolution(self) -> float:
+        return self.period
 
     def labels(self, region_labels: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(f"{variable} {region}" for variable in self.variables for region in region_labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -101,6 +102,11 @@ class Network:
     @property
     def regions(self) -> int:
         return int(self.weights.shape[-1])
+
+    @property
+    def start(self) -> tuple[Any, ...]:
+        """The initial state, one entry per variable."""
+        return self.mass.initial_state() if self.initial is None else tuple(self.initial)
 
     @property
     def labels(self) -> tuple[str, ...]:

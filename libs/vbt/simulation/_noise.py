@@ -52,12 +52,17 @@ def complex_normals(
     """
     flat = keys.reshape(2, 1, -1)  # one long loop, vectorised whatever the number of lanes
     pair = jnp.asarray(first_pair, jnp.uint32) + jnp.arange(pairs, dtype=jnp.uint32)[:, None]
-    radius_word, turn_word = threefry2x32(flat, (pair, np.uint32(0)))
+    return complex_normal(flat, pair, dtype).reshape(pairs, *keys.shape[1:])
+
+
+def complex_normal(key: Any, pair: UInt32[Array, "*shape"], dtype: Any) -> Complex[Array, "*shape"]:
+    """The number of a pair of steps for a key of two words, elementwise."""
+    radius_word, turn_word = threefry2x32(key, (pair, np.uint32(0)))
     unit, angle = _unit(radius_word, dtype), _angle(turn_word, dtype)
     if dtype == jnp.float64:
-        radius_low, turn_low = threefry2x32(flat, (pair, np.uint32(1)))
+        radius_low, turn_low = threefry2x32(key, (pair, np.uint32(1)))
         unit, angle = unit + radius_low * 2.0**-64, angle + turn_low * 2.0**-63
-    return _in_direction(jnp.sqrt(_minus_two_log(unit)), angle, turn_word).reshape(pairs, *keys.shape[1:])
+    return _in_direction(jnp.sqrt(_minus_two_log(unit)), angle, turn_word)
 
 
 def threefry2x32(

@@ -1,4 +1,4 @@
-"""The one entry point: networks and seeds in, what the monitors saw out, always through the same batch shape."""
+"""The one entry point: networks and seeds in, what the monitors saw out."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ import numpy as np
 from jaxtyping import Float
 
 from vbt.errors import Unsound
-from vbt.simulation._kernel import Edges, Moment, Problem, Schedule, advance, begin, restart_monitors
+from vbt.simulation import _native
+from vbt.simulation._forward import Forward
+from vbt.simulation._kernel import Integrator, Schedule
+from vbt.simulation._lowering import CannotLower
 from vbt.simulation._manifest import ReplayManifest, record
-from vbt.simulation._monitors import Monitor, lanes_last
+from vbt.simulation._monitors import Monitor
 from vbt.simulation._network import Network, delay_steps
-from vbt.simulation._stimulus import in_lanes
+from vbt.simulation._stepped import Stepped
+from vbt.simulation._watching import begin_watch, observe, restart
 
-LANES = 8
-_CHUNK_LIMIT = 80  # steps of noise held at a time
+LANES = 8  # of the JAX kernel's compiled code
+Engine = Literal["native", "xla"]
+_CHUNK_STEPS, _CHUNK_MS = 80, 20.0  # monitors look at the mean of a chunk; no chunk is longer
 _BLOCK_LIMIT = 16  # steps whose long-range input is gathered at once
-_SLOTS_LIMIT = 1000  # samples of one monitor that a compiled stretch holds
-_NEVER = np.iinfo(np.int32).max
+_STRETCH_STEPS = 10_000  # between two looks at progress and cancellation
+_STRETCH_NUMBERS = 8_000_000  # of the states of one stretch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,33 @@ class Simulation:
     manifest: ReplayManifest
 
 
+class SimulationCancelled(Exception):
+    """The caller no longer wants the result."""
+
+
+class Diverged(Unsound):
+    """A run left the finite numbers.
+
+    Parameters
+    ----------
+    run : its index in the call
+    time : s from the start of the transient, the first moment found not finite
+    region : label of the first region
+    last_good : the run's state, one row per variable, at the last moment before it
+    """
+
+    def __init__(
+        self, *, run: int, time: float, index: int, region: str, last_good: Float[np.ndarray, "variable region"]
+    ) -> None:
+        super().__init__(
+            "simulation-diverged",
+            rule="simulated activity stays finite",
+            got=f"a region (index {index}) that left it within {time:.6g} s",
+            action="do not report this simulation; check the parameters or take a smaller time step",
+        )
+        self.run, self.time, self.region, self.last_good = run, time, region, last_good
+
+
 def simulate(
     networks: Sequence[Network],
     seeds: Sequence[int],
@@ -70,43 +102,55 @@ def simulate(
     monitors: Sequence[Monitor],
     dt: float,
     transient: float = 0.0,
+    integrator: Integrator = "heun",
     precision: Literal["single", "double"] = "single",
+    engine: Engine | None = None,
     progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Simulation:
     """Run each network once with its seed.
 
-    The networks of one call share the type of neural mass and the number of regions; everything else is free. Runs go
-    through one compiled kernel in batches of `LANES`, so a run gives the same bits alone and in company, and memory
-    does not grow with time beyond the samples kept.
+    The networks of one call share the type of neural mass and the regions; everything else is free. A run gives the
+    same bits alone and in company, first or last, and memory does not grow with time beyond the samples kept.
 
     Parameters
     ----------
     duration, transient : s observed, and s run unobserved before that
     monitors : what to observe; each samples at the end of each of its periods
     dt : time step, ms
+    integrator : ``"heun"`` is stochastic Heun; ``"rk4"`` the classical Runge-Kutta, for networks without noise, of
+        fourth order where no tract has a delay and of second order along delays
+    engine : ``"native"``, machine code for the CPU, or ``"xla"``, JAX on whatever device it has; where none is given
+        the first wherever it can. Their numbers differ in the last digits
     progress : called with the fraction done
+    cancelled : asked every second of simulated time or so
 
     Raises
     ------
     ValueError
         naming the argument, its value and the rule it breaks, before anything runs.
-    Unsound
-        ``simulation-diverged`` with the first time and the region's index where a state was not finite.
+    Diverged
+        (an `Unsound`) where a state was not finite.
+    SimulationCancelled
+        where ``cancelled`` says so.
     """
     if not networks or len(networks) != len(seeds):
         raise ValueError(f"one seed per network, at least one network; got {len(networks)} and {len(seeds)}")
-    _check_shared(networks, dt)
+    _check(networks, dt, integrator)
     timing = _timing(networks, monitors, duration, transient, dt)
-    batches = [group[start : start + LANES] for group in _alike(networks, dt) for start in range(0, len(group), LANES)]
-    meter = _Meter(progress, len(batches) * (timing.dropped + timing.kept))
-
-    def run(members: list[int]) -> _Batch:
-        # The switch is thread-local, so nobody else's precision changes.
-        with jax.enable_x64(precision == "double"):
-            return _run_batch([networks[i] for i in members], [seeds[i] for i in members], monitors, timing, meter)
-
-    with ThreadPoolExecutor(max_workers=min(len(batches), len(os.sched_getaffinity(0)))) as pool:
-        finished = list(pool.map(run, batches))
+    engine = engine or _engine(networks, timing, integrator, precision)
+    batches = _batches(networks, dt, engine, precision)
+    session = _Session(
+        networks, seeds, tuple(monitors), timing, integrator, precision, engine,
+        _Meter(progress, cancelled, len(batches) * (timing.dropped + timing.kept)),
+    )  # fmt: skip
+    devices = jax.devices() if engine == "xla" else [None]
+    workers = min(len(batches), max(len(os.sched_getaffinity(0)), len(devices)))
+    with ThreadPoolExecutor(max_workers=workers) as pool:
+        pending = [
+            pool.submit(session.run, members, devices[index % len(devices)]) for index, members in enumerate(batches)
+        ]
+        finished = [future.result() for future in pending]
     back = np.argsort(np.concatenate([np.asarray(members) for members in batches]))
     final = np.concatenate([batch.final_state for batch in finished])[back]
     observations = []
@@ -129,13 +173,23 @@ def simulate(
                 "monitors": [type(monitor).__name__ for monitor in monitors],
                 "periods": [monitor.period for monitor in monitors],
                 "transient": transient,
+                "integrator": integrator,
+                "engine": engine,
             },
             seeds=tuple(int(seed) for seed in seeds),
             dt=dt,
             precision=precision,
-            batch_shape=(networks[0].regions, LANES),
+            batch_shape=(networks[0].regions, _lanes(engine, precision)),
         ),
     )
+
+
+def _lanes(engine: Engine, precision: str) -> int:
+    return LANES if engine == "xla" else _native.vector_width(_dtype(precision))
+
+
+def _dtype(precision: str) -> Any:
+    return np.float64 if precision == "double" else np.float32
 
 
 @dataclass(frozen=True)
@@ -146,34 +200,43 @@ class _Batch:
 
 @dataclass(frozen=True)
 class _Timing:
-    """Counts of spans: dropped before observing, kept, and at most run in one compiled stretch."""
+    """Counts of chunks: dropped before observing, kept, at most run at once, and between each monitor's samples."""
 
-    schedule: Schedule
+    dt: float  # ms
+    chunk_steps: int
     dropped: int
     kept: int
     stretch: int
+    every: tuple[int, ...]
+
+    @property
+    def chunk_seconds(self) -> float:
+        return self.chunk_steps * self.dt / 1000.0
 
 
 class _Meter:
-    """Counts spans over all threads."""
+    """Counts chunks over all threads."""
 
-    def __init__(self, progress: Callable[[float], None] | None, total: int) -> None:
-        self._progress, self._total, self._done = progress, total, 0
+    def __init__(
+        self, progress: Callable[[float], None] | None, cancelled: Callable[[], bool] | None, total: int
+    ) -> None:
+        self._progress, self._cancelled, self._total, self._done = progress, cancelled, total, 0
         self._lock = threading.Lock()
 
-    def tick(self, spans: int) -> None:
+    def tick(self, chunks: int) -> None:
         with self._lock:
-            self._done += spans
+            if self._cancelled is not None and self._cancelled():
+                raise SimulationCancelled(f"cancelled after {self._done / self._total:.0%}")
+            self._done += chunks
             if self._progress is not None:
                 self._progress(self._done / self._total)
 
 
-def _check_shared(networks: Sequence[Network], dt: float) -> None:
-    first = networks[0]
+def _check(networks: Sequence[Network], dt: float, integrator: str) -> None:
+    first, structure = networks[0], str(jax.tree.structure(networks[0].mass))
     for other in networks[1:]:
         if (
-            type(other.mass) is not type(first.mass)
-            or other.mass.milliseconds_per_unit != first.mass.milliseconds_per_unit
+            str(jax.tree.structure(other.mass)) != structure
             or other.regions != first.regions
             or other.labels != first.labels
         ):
@@ -182,6 +245,14 @@ def _check_shared(networks: Sequence[Network], dt: float) -> None:
     if not 0.0 < units <= first.mass.largest_dt * (1.0 + 1e-9):
         largest = first.mass.largest_dt * first.mass.milliseconds_per_unit
         raise ValueError(f"dt must lie in (0, {largest:g}] ms for {type(first.mass).__name__}, got {dt:g} ms")
+    if integrator not in ("heun", "rk4"):
+        raise ValueError(f"integrator must be 'heun' or 'rk4', got {integrator!r}")
+    if integrator == "rk4" and _noisy(networks):
+        raise ValueError("integrator 'rk4' is for networks without noise; take 'heun'")
+
+
+def _noisy(networks: Sequence[Network]) -> tuple[int, ...]:
+    return tuple(sorted({i for n in networks for i, sigma in enumerate(n.sigma) if np.any(np.asarray(sigma))}))
 
 
 def _steps(seconds: float, dt: float, name: str) -> int:
@@ -197,143 +268,177 @@ def _timing(
     periods = [_steps(monitor.period, dt, f"{type(monitor).__name__}.period") for monitor in monitors]
     if not periods or min(periods) < 1:
         raise ValueError(f"at least one monitor, each with a period of at least one time step; got {periods} steps")
-    total = max(period * math.floor(_steps_of(duration, dt) / period + 1e-9) for period in periods)
+    total = max(period * math.floor(1000.0 * duration / dt / period + 1e-9) for period in periods)
     if total < 1:
         raise ValueError(f"duration must hold at least one sampling period, got {duration:g} s")
     before = _steps(transient, dt, "transient")
-    span = math.gcd(*periods, before)
-    block = max(size for size in range(1, _BLOCK_LIMIT + 1) if span % size == 0)
-    blocks = max(n for n in range(1, max(1, _CHUNK_LIMIT // block) + 1) if (span // block) % n == 0)
-    every = tuple(period // span for period in periods)
-    stretch = max(1, min(_SLOTS_LIMIT * min(every), math.ceil(1000.0 / (span * dt))))
-    noisy = {i for network in networks for i, sigma in enumerate(network.sigma) if np.any(np.asarray(sigma))}
-    schedule = Schedule(
-        dt=dt / networks[0].mass.milliseconds_per_unit,
-        step_ms=dt,
-        block=block,
-        blocks=blocks,
-        chunks=span // (block * blocks),
-        noisy=tuple(sorted(noisy)),
-        every=every,
-        slots=tuple(-(-stretch // e) for e in every),
+    finest = [_steps(monitor.resolution, dt, f"{type(monitor).__name__}.resolution") for monitor in monitors]
+    common = math.gcd(*periods, *finest, before)
+    most = max(1, min(_CHUNK_STEPS, math.floor(_CHUNK_MS / dt + 1e-9)))
+    chunk = max(size for size in range(1, most + 1) if common % size == 0)
+    numbers = len(networks[0].mass.variables) * networks[0].regions * 16
+    return _Timing(
+        dt=dt,
+        chunk_steps=chunk,
+        dropped=before // chunk,
+        kept=total // chunk,
+        stretch=max(1, min(_STRETCH_STEPS // chunk, _STRETCH_NUMBERS // numbers)),
+        every=tuple(period // chunk for period in periods),
     )
-    return _Timing(schedule=schedule, dropped=before // span, kept=total // span, stretch=stretch)
 
 
-def _steps_of(seconds: float, dt: float) -> float:
-    return 1000.0 * seconds / dt
+def _schedule(networks: Sequence[Network], timing: _Timing, integrator: Integrator) -> Schedule:
+    steps = timing.chunk_steps
+    block = max(size for size in range(1, _BLOCK_LIMIT + 1) if steps % size == 0)
+    return Schedule(
+        dt=timing.dt / networks[0].mass.milliseconds_per_unit,
+        block=block,
+        blocks=steps // block,
+        noisy=_noisy(networks),
+        integrator=integrator,
+    )
 
 
-def _alike(networks: Sequence[Network], dt: float) -> list[list[int]]:
-    """Indices of the runs, those with the same delays together, in the order of their first."""
-    groups: dict[bytes, list[int]] = {}
+def _engine(networks: Sequence[Network], timing: _Timing, integrator: str, precision: str) -> Engine:
+    if jax.default_backend() != "cpu" or integrator != "heun" or not _native.is_available():
+        return "xla"
+    try:
+        Forward(networks[:1], [0], timing.dt, timing.chunk_steps, _dtype(precision))
+    except CannotLower:
+        return "xla"
+    return "native"
+
+
+def _batches(networks: Sequence[Network], dt: float, engine: Engine, precision: str) -> list[list[int]]:
+    """Indices of the runs that go side by side: same delays, as many as there are lanes."""
+    alike: dict[bytes, list[int]] = {}
     for index, network in enumerate(networks):
-        groups.setdefault(delay_steps(network, dt).tobytes(), []).append(index)
-    return list(groups.values())
+        alike.setdefault(delay_steps(network, dt).tobytes(), []).append(index)
+    lanes = _lanes(engine, precision)
+    batches = []
+    for group in alike.values():
+        for start in range(0, len(group), lanes):
+            members = group[start : start + lanes]
+            # A few runs are faster one after the other than in a vector that is mostly empty.
+            alone = engine == "native" and len(members) <= 5 * lanes // 8
+            batches += [[member] for member in members] if alone else [members]
+    return batches
 
 
 def _bound_labels(monitor: Monitor, networks: Sequence[Network]) -> tuple[str, ...]:
     return tuple(monitor.bound(networks[:1]).labels(networks[0].labels))
 
 
-def _run_batch(
-    networks: Sequence[Network], seeds: Sequence[int], monitors: Sequence[Monitor], timing: _Timing, meter: _Meter
-) -> _Batch:
-    padded = [*networks, *[networks[-1]] * (LANES - len(networks))]
-    keys = jnp.stack(
-        [jax.random.key(int(s), impl="threefry2x32") for s in [*seeds, *[seeds[-1]] * (LANES - len(seeds))]]
-    )
-    schedule = timing.schedule
-    problem, moment = _assemble(padded, keys, monitors, schedule)
+@dataclass(frozen=True)
+class _Session:
+    """One call of `simulate`."""
 
-    def run(moment: Moment, spans: int) -> tuple[Moment, tuple[Any, ...]]:
-        moment, samples = advance(problem, moment, jnp.asarray(spans, jnp.int32), schedule)
-        _stop_if_broken(padded, np.asarray(moment.broken_at), schedule)
-        meter.tick(spans)
-        return moment, samples
+    networks: Sequence[Network]
+    seeds: Sequence[int]
+    monitors: tuple[Monitor, ...]
+    timing: _Timing
+    integrator: Integrator
+    precision: str
+    engine: Engine
+    meter: _Meter
 
-    for done in range(0, timing.dropped, timing.stretch):
-        moment, _ = run(moment, min(timing.stretch, timing.dropped - done))
-    moment = restart_monitors(problem, moment)
-    collected: list[list[np.ndarray]] = [[] for _ in monitors]
-    for done in range(0, timing.kept, timing.stretch):
-        spans = min(timing.stretch, timing.kept - done)
-        moment, samples = run(moment, spans)
-        for m, every in enumerate(schedule.every):
-            taken = (done + spans) // every - done // every
-            collected[m].append(np.asarray(samples[m][:taken]))
-    runs = len(networks)
-    values = [np.concatenate(parts).transpose(2, 0, 1)[:runs] for parts in collected]
-    final = np.stack([np.asarray(x) for x in moment.state]).transpose(2, 0, 1)[:runs]
-    for run_index, network in enumerate(networks):
-        if network.active is not None:
-            for m, monitor in enumerate(monitors):
-                if _bound_labels(monitor, networks) == network.labels:
-                    values[m][run_index][:, ~network.active] = np.nan
-            final[run_index][:, ~network.active] = np.nan
-    return _Batch(values, final)
+    def run(self, members: list[int], device: Any) -> _Batch:
+        # Both switches are thread-local, so nobody else's precision or device changes.
+        with jax.enable_x64(self.precision == "double"), jax.default_device(device):
+            return self._run(members, device)
 
+    def _run(self, members: list[int], device: Any) -> _Batch:
+        networks, seeds = [self.networks[i] for i in members], [self.seeds[i] for i in members]
+        timing = self.timing
+        runs: Forward | Stepped
+        if self.engine == "native":
+            runs = Forward(networks, seeds, timing.dt, timing.chunk_steps, _dtype(self.precision))
+        else:
+            schedule = _schedule(self.networks, timing, self.integrator)
+            runs = Stepped(networks, seeds, LANES, timing.dt, schedule, device)
+        monitors = tuple(monitor.bound(runs.networks) for monitor in self.monitors)
+        state = tuple(jnp.asarray(x) for x in runs.state)
+        watch = begin_watch(monitors, jnp.zeros_like(state[0]))
+        taken: list[list[np.ndarray]] = [[] for _ in monitors]
+        for before, total in ((True, timing.dropped), (False, timing.kept)):
+            for done in range(0, total, timing.stretch):
+                chunks = min(timing.stretch, total - done)
+                means, ends = self._stretch(runs, members, chunks, done + (0 if before else timing.dropped))
+                watch, samples = observe(
+                    monitors, watch, means, ends, jnp.asarray(chunks, jnp.int32), timing.every, timing.chunk_seconds
+                )
+                self.meter.tick(chunks)
+                if not before:
+                    for m, every in enumerate(timing.every):
+                        count = (done + chunks) // every - done // every
+                        taken[m].append(np.asarray(samples[m][:count]))
+            if before:
+                watch = restart(monitors, watch, tuple(jnp.asarray(x) for x in runs.state))
+        return self._finished(members, taken, runs)
 
-def _stop_if_broken(networks: Sequence[Network], broken_at: np.ndarray, schedule: Schedule) -> None:
-    active = np.stack([np.ones(n.regions, dtype=bool) if n.active is None else n.active for n in networks], axis=-1)
-    steps = np.where((broken_at >= 0) & active, broken_at, _NEVER)
-    if (steps == _NEVER).all():
-        return
-    region, run = np.unravel_index(int(np.argmin(steps)), steps.shape)
-    raise Unsound(
-        "simulation-diverged",
-        rule="simulated activity stays finite",
-        got=f"a region (index {region}) that left it within {steps[region, run] * schedule.step_ms / 1000.0:.3f} s",
-        action="do not report this simulation; check the parameters or take a smaller time step",
-    )
+    def _stretch(self, runs: Forward | Stepped, members: list[int], chunks: int, done: int) -> tuple[Any, Any]:
+        saved = runs.snapshot() if isinstance(runs, Forward) else None
+        start = [np.asarray(x) for x in runs.state]
+        means, ends = runs.advance(chunks, self.timing.stretch)
+        # Padding of the last stretch is zero, which is finite.
+        if not (np.isfinite(np.asarray(ends)).all() and np.isfinite(np.asarray(means)).all()):
+            found = self._broken(members, means, ends, np.stack(start))
+            if found is not None:
+                raise self._diverged(runs, saved, members, done, found)
+        return means, ends
 
+    def _broken(
+        self, members: list[int], means: Any, ends: Any, start: np.ndarray
+    ) -> tuple[int, int, int, np.ndarray] | None:
+        """Chunk, region and lane of the first state that is not finite in a region that is there; the state before."""
+        states = np.asarray(ends)[..., : len(members)]
+        broken = ~(np.isfinite(states).all(axis=1) & np.isfinite(np.asarray(means)[..., : len(members)]))
+        for lane, member in enumerate(members):
+            active = self.networks[member].active
+            if active is not None:
+                broken[:, ~active, lane] = False
+        if not broken.any():
+            return None
+        chunk, region, lane = (int(i) for i in np.argwhere(broken)[0])
+        return chunk, region, lane, states[chunk - 1, ..., lane] if chunk else start[..., lane]
 
-def _assemble(
-    networks: Sequence[Network], keys: jax.Array, monitors: Sequence[Monitor], schedule: Schedule
-) -> tuple[Problem, Moment]:
-    regions = networks[0].regions
-    weights = np.stack([network.channel_weights for network in networks], axis=-1)
-    long_edges, short_edges, longest = _edges(weights, delay_steps(networks[0], schedule.step_ms), schedule.block)
-    sigma = np.zeros((len(schedule.noisy), regions, len(networks)))
-    for lane, network in enumerate(networks):
-        for position, variable in enumerate(schedule.noisy):
-            sigma[position, :, lane] = network.sigma[variable] if network.sigma else 0.0
-    state = lanes_last([_start(n) for n in networks], networks)
-    problem = Problem(
-        mass=lanes_last([network.mass for network in networks], networks),
-        long_edges=long_edges,
-        short_edges=short_edges,
-        in_strengths=tuple(jnp.asarray(w.sum(axis=1), dtype=float) for w in weights),
-        sigma=jnp.asarray(sigma, dtype=float),
-        pulses=in_lanes([network.stimulus for network in networks], regions, schedule.step_ms),
-        keys=keys,
-        monitors=tuple(monitor.bound(networks) for monitor in monitors),
-    )
-    # One more than the longest delay must be remembered; a whole number of blocks keeps writes aligned.
-    ring = -(-(longest + 1) // schedule.block) * schedule.block
-    return problem, begin(problem, state, ring, schedule)
+    def _diverged(
+        self, runs: Forward | Stepped, saved: Any, members: list[int], done: int, found: tuple[int, int, int, Any]
+    ) -> Diverged:
+        timing = self.timing
+        chunk, region, lane, last_good = found
+        steps = (done + chunk + 1) * timing.chunk_steps
+        if isinstance(runs, Forward):
+            # Once more, up to the chunk and then step by step.
+            runs.restore(saved)
+            runs.advance(chunk, max(chunk, 1))
+            start = np.stack(runs.state)
+            means, ends = runs.advance(timing.chunk_steps, timing.chunk_steps, steps=1)
+            exact = self._broken(members, means, ends, start)
+            if exact is not None:
+                step, region, lane, last_good = exact
+                steps = (done + chunk) * timing.chunk_steps + step + 1
+        return Diverged(
+            run=members[lane],
+            time=steps * timing.dt / 1000.0,
+            index=region,
+            region=self.networks[0].labels[region],
+            last_good=last_good,
+        )
 
-
-def _edges(weights: np.ndarray, delays: np.ndarray, block: int) -> tuple[Edges, Edges, int]:
-    present = (weights != 0).any(axis=(0, -1))
-    longest = int(delays[present].max(initial=0))
-    is_long = delays >= block
-    return _padded(weights, delays, present & is_long), _padded(weights, delays, present & ~is_long), longest
-
-
-def _padded(weights: np.ndarray, delays: np.ndarray, chosen: np.ndarray) -> Edges:
-    """In-edges of every region in the order of their sources, padded to the largest in-degree."""
-    regions, lanes = chosen.shape[0], weights.shape[-1]
-    degree = int(chosen.sum(axis=1).max(initial=0))
-    source = np.zeros((degree, regions), np.int32)
-    delay = np.full((degree, regions), int(delays[chosen].min(initial=_NEVER)) if degree else 0, np.int32)
-    weight = np.zeros((len(weights), degree, regions, lanes))
-    for target in range(regions):
-        sources = np.flatnonzero(chosen[target])
-        source[: sources.size, target] = sources
-        delay[: sources.size, target] = delays[target, sources]
-        weight[:, : sources.size, target] = weights[:, target, sources]
-    return Edges(jnp.asarray(source), jnp.asarray(delay), tuple(jnp.asarray(w, dtype=float) for w in weight))
+    def _finished(self, members: list[int], taken: list[list[np.ndarray]], runs: Forward | Stepped) -> _Batch:
+        count = len(members)
+        values = [np.concatenate(parts).transpose(2, 0, 1)[:count] for parts in taken]
+        final = np.stack([np.asarray(x) for x in runs.state]).transpose(2, 0, 1)[:count]
+        for lane, member in enumerate(members):
+            network = self.networks[member]
+            if network.active is None:
+                continue
+            for m, monitor in enumerate(self.monitors):
+                if _bound_labels(monitor, self.networks) == network.labels:
+                    values[m][lane][:, ~network.active] = np.nan
+            final[lane][:, ~network.active] = np.nan
+        return _Batch(values, final)
 
 
 def _inputs(networks: Sequence[Network], monitors: Sequence[Monitor]) -> dict[str, np.ndarray]:
@@ -344,7 +449,7 @@ def _inputs(networks: Sequence[Network], monitors: Sequence[Monitor]) -> dict[st
         "delays": np.stack([n.delays for n in networks]),
         "parameters": np.stack([[np.asarray(leaf, dtype=float) * ones for leaf in row] for row in leaves]),
         "sigma": np.stack([[np.asarray(s, dtype=float) * ones for s in n.sigma or (0.0,)] for n in networks]),
-        "initial": np.stack([[np.asarray(x, dtype=float) * ones for x in _start(n)] for n in networks]),
+        "initial": np.stack([[np.asarray(x, dtype=float) * ones for x in n.start] for n in networks]),
     }
     for run, network in enumerate(networks):
         if network.stimulus is not None:
@@ -360,7 +465,3 @@ def _bytes(value: Any) -> np.ndarray:
     return np.concatenate(
         [np.zeros(0), *(np.ravel(np.asarray(np.nan if p is None else p, dtype=float)) for p in parts)]
     )
-
-
-def _start(network: Network) -> tuple[Any, ...]:
-    return network.mass.initial_state() if network.initial is None else tuple(network.initial)

@@ -128,4 +128,4 @@ def test_manifest_survives_json(lifted):
     run = simulate([lifted[2]], [7], duration=2.0, monitors=both(2.0), dt=1.0)
     assert ReplayManifest.from_json(run.manifest.to_json()) == run.manifest
     assert run.manifest.seeds == (7,)
-    assert run.manifest.batch_shape == (12, 8)
+    assert run.manifest.batch_shape == (12, 16)
