@@ -53,6 +53,8 @@ from vbt.simulation._simulate import Observation as Observation
 from vbt.simulation._simulate import Simulation as Simulation
 from vbt.simulation._simulate import SimulationCancelled as SimulationCancelled
 from vbt.simulation._simulate import simulate as simulate
+from vbt.simulation._spectra import PowerSpectrum as PowerSpectrum
+from vbt.simulation._spectra import Spectrogram as Spectrogram
 from vbt.simulation._stimulation import Current as Current
 from vbt.simulation._stimulation import DeepBrainStimulation as DeepBrainStimulation
 from vbt.simulation._stimulation import ElectrodeStimulation as ElectrodeStimulation

@@ -25,15 +25,15 @@ class Projection:
 
     Parameters
     ----------
-    period : s between samples
     gain : (sensor, region)
     sensors : names of the channels
+    period : s between samples
     region_labels : names of the gain's columns; a network with labels must have the same
     """
 
-    period: float = fixed(dataclasses.MISSING)
     gain: Float[np.ndarray, "sensor region"] | Float[Array, "sensor region"]
     sensors: tuple[str, ...] = fixed(dataclasses.MISSING)
+    period: float = fixed(dataclasses.MISSING)
     unit: str = fixed("1")
     region_labels: tuple[str, ...] | None = fixed(None)
     present: Float[Array, "region lane"] | float = 1.0
@@ -41,7 +41,11 @@ class Projection:
     @classmethod
     def of(cls, lead_field: LeadField, period: float) -> Projection:
         """The monitor that sees through a lead field."""
-        return cls(period, lead_field.gain, lead_field.sensors, lead_field.unit, lead_field.region_labels)
+        return cls(lead_field.gain, lead_field.sensors, period, lead_field.unit, lead_field.region_labels)
+
+    @property
+    def resolution(self) -> float:
+        return self.period
 
     def labels(self, region_labels: tuple[str, ...]) -> tuple[str, ...]:
         del region_labels

@@ -295,4 +295,4 @@ def test_a_projection_of_other_regions_is_refused():
     with pytest.raises(ValueError, match="regions of the gain must be the regions of the network"):
         simulate([_driven()], [0], duration=0.004, monitors=[Projection.of(field, 0.004)], dt=0.1)
     with pytest.raises(ValueError, match=r"gain must be \(1, 3\), got \(1, 2\)"):
-        simulate([_driven()], [0], duration=0.004, monitors=[Projection(0.004, np.ones((1, 2)), ("s",))], dt=0.1)
+        simulate([_driven()], [0], duration=0.004, monitors=[Projection(np.ones((1, 2)), ("s",), 0.004)], dt=0.1)
