@@ -54,6 +54,12 @@ class Bus(Protocol):
     def subscribe(self, group: str, topics: Sequence[str]) -> Subscription:
         """Join ``group``; a new group starts at the beginning of each topic."""
 
+    def trim(self, before: float) -> int:
+        """Remove messages that came before ``before`` (seconds since the epoch) and that every group read; how many.
+
+        A bus that does this by itself removes none here.
+        """
+
     def close(self) -> None:
         """Close what this process holds open."""
 

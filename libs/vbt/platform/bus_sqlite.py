@@ -1,7 +1,8 @@
 """The bus without a server: a durable log in the same SQLite file as the state.
 
 A member holds a partition's lease only while it has one of its records in hand, so work goes to whoever is free and a
-dead member's partitions come back when its leases run out.
+dead member's partitions come back when its leases run out. The log is trimmed from its beginning; the nameless group
+holds where it begins.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from vbt.errors import NotYet
 from vbt.platform import leases
 from vbt.platform.bus import Record, Subscription, partition_of
 from vbt.platform.events import Message
-from vbt.platform.state import bus_lease, bus_log, bus_offset, reading, upsert
+from vbt.platform.state import bus_lease, bus_log, bus_offset, insert_new, reading, upsert
 
 _PARTITIONS = 4
 _LEASE_SECONDS = 15.0
 # Members of this process are woken at once; those of other processes look this often.
 _LOOK_SECONDS = 1.0
+_BEGINNING = ""  # the group that never reads: its offset is where what is left of a partition begins
+_TRIMMED_AT_ONCE = 1000  # rows per transaction, so that no writer waits long
 
 
 class SqliteBus:
@@ -60,7 +63,38 @@ class SqliteBus:
 
     def subscribe(self, group: str, topics: Sequence[str]) -> Subscription:
         """Join ``group``; a new group starts at the beginning of each topic."""
+        try:
+            # From here on the group counts among those that have to read a message before it goes.
+            with self.engine.begin() as connection:
+                for topic in topics:
+                    for partition in range(self.partitions):
+                        row = {"group": group, "topic": topic, "partition": partition, "next_offset": 0}
+                        insert_new(connection, bus_offset, row)
+        except sa.exc.OperationalError as error:
+            raise _unreachable() from error
         return _SqliteSubscription(self, group, tuple(topics))
+
+    def trim(self, before: float) -> int:
+        """Remove messages that came before ``before`` and that every group has read; how many."""
+        try:
+            with reading(self.engine) as connection:
+                places = connection.execute(
+                    sa.select(bus_log.c.topic, bus_log.c.partition)
+                    .group_by(bus_log.c.topic, bus_log.c.partition)
+                    .having(sa.func.min(bus_log.c.at) < before)
+                ).all()
+            return sum(self._trim(place.topic, place.partition, before) for place in places)
+        except sa.exc.OperationalError as error:
+            raise _unreachable() from error
+
+    def _trim(self, topic: str, partition: int, before: float) -> int:
+        removed = 0
+        while True:
+            with self.engine.begin() as connection:
+                batch = _trim_batch(connection, topic, partition, before)
+            if not batch:
+                return removed
+            removed += batch
 
     def close(self) -> None:
         """Wake whoever waits; the engine belongs to the caller."""
@@ -70,11 +104,13 @@ class SqliteBus:
         partition = partition_of(message.key, self.partitions)
         here = sa.and_(bus_log.c.topic == message.topic, bus_log.c.partition == partition)
         last = connection.execute(sa.select(sa.func.max(bus_log.c.offset)).where(here)).scalar()
+        place = (message.topic, partition)
+        following = _begin(connection, [message.topic]).get(place, 0) if last is None else last + 1
         connection.execute(
             sa.insert(bus_log).values(
                 topic=message.topic,
                 partition=partition,
-                offset=0 if last is None else last + 1,
+                offset=following,
                 key=message.key,
                 headers=json.dumps(dict(message.headers)),
                 value=message.value,
@@ -179,12 +215,7 @@ class _SqliteSubscription:
         return wanted
 
     def _committed(self, connection: sa.Connection) -> dict[tuple[str, int], int]:
-        rows = connection.execute(
-            sa.select(bus_offset.c.topic, bus_offset.c.partition, bus_offset.c.next_offset).where(
-                bus_offset.c.group == self._group, bus_offset.c.topic.in_(self._topics)
-            )
-        )
-        return {(row.topic, row.partition): row.next_offset for row in rows}
+        return _offsets(connection, [self._group, _BEGINNING], self._topics)
 
     def _oldest(self, connection: sa.Connection, wanted: dict[tuple[str, int], int]) -> Record | None:
         places = (
@@ -211,6 +242,41 @@ class _SqliteSubscription:
 
     def _lease(self, place: tuple[str, int]) -> tuple[str, str, int]:
         return (self._group, *place)
+
+
+def _trim_batch(connection: sa.Connection, topic: str, partition: int, before: float) -> int:
+    """Remove the oldest messages of a partition, up to the first that is young or that some group has not read."""
+    here = sa.and_(bus_log.c.topic == topic, bus_log.c.partition == partition)
+    readers = sa.and_(bus_offset.c.topic == topic, bus_offset.c.partition == partition)
+    limits = (
+        sa.select(sa.func.max(bus_log.c.offset) + 1).where(here),
+        sa.select(sa.func.min(bus_log.c.offset)).where(here, bus_log.c.at >= before),
+        sa.select(sa.func.min(bus_offset.c.next_offset)).where(readers, bus_offset.c.group != _BEGINNING),
+        sa.select(sa.func.min(bus_log.c.offset) + _TRIMMED_AT_ONCE).where(here),
+    )
+    known = [limit for limit in (connection.execute(query).scalar() for query in limits) if limit is not None]
+    if not known:
+        return 0
+    removed = connection.execute(sa.delete(bus_log).where(here, bus_log.c.offset < min(known))).rowcount
+    if removed:
+        row = {"group": _BEGINNING, "topic": topic, "partition": partition, "next_offset": min(known)}
+        upsert(connection, bus_offset, row)
+    return removed
+
+
+def _begin(connection: sa.Connection, topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """Where what is left of each partition begins, for those that were trimmed."""
+    return _offsets(connection, [_BEGINNING], topics)
+
+
+def _offsets(connection: sa.Connection, groups: Sequence[str], topics: Sequence[str]) -> dict[tuple[str, int], int]:
+    """The highest offset that any of the groups has in each partition."""
+    rows = connection.execute(
+        sa.select(bus_offset.c.topic, bus_offset.c.partition, sa.func.max(bus_offset.c.next_offset).label("following"))
+        .where(bus_offset.c.group.in_(groups), bus_offset.c.topic.in_(topics))
+        .group_by(bus_offset.c.topic, bus_offset.c.partition)
+    )
+    return {(row.topic, row.partition): row.following for row in rows}
 
 
 def _unreachable() -> NotYet:

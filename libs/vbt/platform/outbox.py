@@ -20,12 +20,14 @@ from vbt.errors import NotYet
 from vbt.platform import leases
 from vbt.platform.bus import Bus
 from vbt.platform.events import Event, Message
+from vbt.platform.retention import Retention
 from vbt.platform.state import outbox, reading
 
 _log = logging.getLogger("vbt.platform")
 
 _LEASE = ("relay", "outbox", 0)
 _BATCH = 200
+_FIRST_TRIM = 60.0  # seconds after the start, when there is more urgent work
 
 
 def publish(connection: sa.Connection, event: Event, topic: str | None = None) -> None:
@@ -49,17 +51,29 @@ def publish_message(connection: sa.Connection, message: Message) -> None:
 class Relay:
     """A thread that moves the outbox to the bus, in the order of its rows, for as long as the bus takes them.
 
-    Every process may run one on the same state: a lease lets one of them work, the others stand by.
+    Every process may run one on the same state: a lease lets one of them work, the others stand by. The one that works
+    also removes what the retention lets go, once an hour.
     """
 
     def __init__(
-        self, engine: sa.Engine, bus: Bus, *, interval: float = 0.1, lease_seconds: float = 10.0, backoff: float = 5.0
+        self,
+        engine: sa.Engine,
+        bus: Bus,
+        *,
+        interval: float = 0.1,
+        lease_seconds: float = 10.0,
+        backoff: float = 5.0,
+        retention: Retention | None = None,
+        trim_seconds: float = 3600.0,
     ) -> None:
         self._engine = engine
         self._bus = bus
         self._interval = interval
         self._lease_seconds = lease_seconds
         self._backoff = backoff
+        self._retention = retention
+        self._trim_seconds = trim_seconds
+        self._trim_at = time.monotonic() + min(trim_seconds, _FIRST_TRIM)
         self._owner = uuid.uuid4().hex
         self._lease_until = 0.0
         self._stopping = threading.Event()
@@ -81,6 +95,8 @@ class Relay:
             stopping = self._stopping.is_set()
             try:
                 moved = self._move()
+                if not stopping:
+                    self._trim()
                 delay = self._interval
             except (NotYet, sa.exc.OperationalError) as error:
                 moved = 0
@@ -107,6 +123,14 @@ class Relay:
             sent = outbox.c.id.in_([row.id for row in rows])
             connection.execute(sa.update(outbox).where(sent).values(sent_at=time.time()))
         return len(rows)
+
+    def _trim(self) -> None:
+        if self._retention is None or time.monotonic() < self._trim_at:
+            return
+        self._trim_at = time.monotonic() + self._trim_seconds
+        if self._leads():
+            removed = self._retention.trim(self._engine, self._bus)
+            _log.info("messages.trimmed", extra={f"vbt.{table}": rows for table, rows in removed.items()})
 
     def _unsent(self, most: int) -> Sequence[sa.Row[Any]]:
         wanted = sa.select(outbox).where(outbox.c.sent_at.is_(None)).order_by(outbox.c.id).limit(most)

@@ -15,6 +15,7 @@ from vbt.platform.logs import start_logging
 from vbt.platform.objects import Objects, S3Options
 from vbt.platform.outbox import Relay
 from vbt.platform.policy import ConsentPolicy
+from vbt.platform.retention import Retention
 from vbt.platform.settings import Settings
 from vbt.platform.state import open_state
 from vbt.platform.telemetry import Telemetry
@@ -51,7 +52,7 @@ def open_runtime(service: str, settings: Settings, *, log: bool = True) -> Runti
     return Runtime(
         engine=engine,
         bus=bus,
-        relay=Relay(engine, bus),
+        relay=Relay(engine, bus, retention=Retention(days=settings.retention.days)),
         objects=open_objects(settings),
         keys=keys,
         vault=Vault(keys),

@@ -74,6 +74,15 @@ class PolicySettings(Section):
     consent_default: Literal["permit", "deny"] = "permit"
 
 
+class RetentionSettings(Section):
+    """How many days messages are kept that all services have read; that they were read is remembered twice as long.
+
+    A Kafka trims its topics by itself; it must not keep them for more than twice these days.
+    """
+
+    days: float = Field(default=30.0, ge=1.0)
+
+
 class GrpcSettings(Section):
     """The service's own port; with a certificate it speaks TLS, with a client CA only to those it signed."""
 
@@ -115,6 +124,7 @@ class Settings(BaseSettings):
     keys: KeysSettings = KeysSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     policy: PolicySettings = PolicySettings()
+    retention: RetentionSettings = RetentionSettings()
     grpc: GrpcSettings = GrpcSettings()
 
     @property
