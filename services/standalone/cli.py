@@ -221,6 +221,7 @@ def erase(
         return
     for one in erased:
         kept = f"; {one.shared_artifacts} artifacts stay, other cases use them" if one.shared_artifacts else ""
+        kept += f"; {one.images_missing} images were not there any more" if one.images_missing else ""
         console.print(f"{one.case_id}: identity, {one.images} images and {one.artifacts} artifacts destroyed{kept}")
 
 

@@ -61,7 +61,7 @@ def erase(engine: sa.Engine, settings: SuiteSettings, case_id: str) -> Erased:
         engine=engine,
         vault=Vault(SiteKeys(settings.keys_directory)),
         objects=open_objects(settings),
-        quarantine=settings.spool_directory / "quarantine",
+        spool=settings.spool_directory,
         software=this_software("standalone"),
         actor="vbt erase",
         operator=operator(),

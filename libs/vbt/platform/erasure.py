@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ from vbt.platform.state import reading
 
 @dataclass(frozen=True, kw_only=True)
 class Erased:
-    """What was destroyed."""
+    """What was destroyed; ``images_missing`` were not in the spool, for example since an erasure that broke off."""
 
     case_id: str
     images: int
+    images_missing: int
     artifacts: int
     shared_artifacts: int
 
@@ -42,14 +44,14 @@ class Eraser:
 
     Parameters
     ----------
-    quarantine : the folder of objects that were kept aside
+    spool : the folder of received files, with ``quarantine`` in it
     actor, operator : for the trail: the command, and who gave it
     """
 
     engine: sa.Engine
     vault: Vault
     objects: Objects
-    quarantine: Path
+    spool: Path
     software: Software
     actor: str
     operator: str
@@ -60,8 +62,10 @@ class Eraser:
         Raises
         ------
         Rejected : ``case-unknown``
-        NotYet : ``case-not-ended``, or the artifacts are out of reach
+        NotYet : ``case-not-ended``; ``spool-unreachable``, or the artifacts are out of reach
         """
+        if not self.spool.is_dir():
+            raise _no_spool()
         with self.engine.begin() as connection:
             connection.execute(sa.select(state.case.c.case_id).where(state.case.c.case_id == case_id).with_for_update())
             case = cases.read_case(connection, case_id)
@@ -69,12 +73,18 @@ class Eraser:
                 raise _not_ended()
             self._destroy_identity(connection, case)
         with reading(self.engine) as connection:
-            files = [*_images(connection, case), *self._kept_aside(case)]
+            files = [*self._images(connection, case), *self._kept_aside(case)]
             mine, shared = _artifacts(connection, case_id)
-        for path in files:
-            path.unlink(missing_ok=True)
-        gone = sum(self.objects.remove(sha256) for sha256 in mine)
-        erased = Erased(case_id=case_id, images=len(files), artifacts=gone, shared_artifacts=len(shared))
+        there = [path for path in files if path.exists()]
+        for path in there:
+            path.unlink()
+        erased = Erased(
+            case_id=case_id,
+            images=len(there),
+            images_missing=len(files) - len(there),
+            artifacts=sum(self.objects.remove(sha256) for sha256 in mine),
+            shared_artifacts=len(shared),
+        )
         with self.engine.begin() as connection:
             _forget(connection, case)
             self._tell(connection, case, "case.erased", {"images": erased.images, "artifacts": erased.artifacts})
@@ -87,11 +97,17 @@ class Eraser:
             cases.set_status(connection, case.case_id, Status.ERASED)
         self.vault.erase(connection, case.case_id, self._entry(case, "identity.erased", {}))
 
+    def _images(self, connection: sa.Connection, case: Case) -> list[Path]:
+        """The files of the study, under the spool as it is reached from here."""
+        here = sa.select(state.instance.c.path).where(state.instance.c.study_key == case.study_key)
+        paths = map(Path, connection.execute(here).scalars())
+        return [self.spool / path.parent.name / path.name for path in paths]
+
     def _kept_aside(self, case: Case) -> Iterator[Path]:
         """The files of a case of objects that were kept aside: they have random names, so their content tells them."""
         wanted = {thing["sha256"] for stage in case.stages for thing in stage.detail.get("objects", ())}
         if wanted:
-            for path in self.quarantine.glob("*.dcm"):
+            for path in (self.spool / "quarantine").glob("*.dcm"):
                 with path.open("rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() in wanted:
                         yield path
@@ -119,11 +135,6 @@ class Eraser:
             software=self.software,
             detail={**detail, "operator": self.operator},
         )
-
-
-def _images(connection: sa.Connection, case: Case) -> list[Path]:
-    here = sa.select(state.instance.c.path).where(state.instance.c.study_key == case.study_key)
-    return [Path(path) for path in connection.execute(here).scalars()]
 
 
 def _artifacts(connection: sa.Connection, case_id: str) -> tuple[set[str], set[str]]:
@@ -171,10 +182,17 @@ def _not_ended() -> NotYet:
     )
 
 
+def _no_spool() -> NotYet:
+    return NotYet(
+        "spool-unreachable",
+        rule="a case is erased where its received files can be reached",
+        got="no spool directory here",
+        action="run this where the ingest service keeps its files, with the same settings",
+    )
+
+
 def operator() -> str:
     """The login of whoever gives a command here; the number of the user where it has no name."""
-    import pwd
-
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

@@ -104,7 +104,7 @@ def test_an_erased_patient_is_nowhere_left(site: Site) -> None:
     case_id = site.case("study", Status.DONE, b"derived from " + CANARY)
     assert len(site.holds(CANARY)) >= 3
     (erased,) = site.run("erase", case_id[:6], "--yes", "--json")
-    assert erased == {"case_id": case_id, "images": 1, "artifacts": 1, "shared_artifacts": 0}
+    assert erased == {"case_id": case_id, "images": 1, "images_missing": 0, "artifacts": 1, "shared_artifacts": 0}
     assert site.holds(CANARY) == []
     assert site.actions(case_id) == ["connectome.built", "identity.erased", "case.erased"]
     with site.engine.begin() as connection, pytest.raises(Rejected, match="no identity"):
@@ -153,8 +153,17 @@ def test_a_second_run_finishes_an_erasure_that_broke_off(site: Site, monkeypatch
         result = runner.invoke(app, ["erase", case_id, "--yes", "--data", str(site.data)])
         assert isinstance(result.exception, NotYet)
     (erased,) = site.run("erase", case_id, "--yes", "--json")
-    assert erased["artifacts"] == 1
+    assert (erased["artifacts"], erased["images_missing"]) == (1, 1)
     assert site.actions(case_id)[-1] == "case.erased"
+
+
+def test_nothing_is_erased_where_the_received_files_are_out_of_reach(site: Site) -> None:
+    case_id = site.case("study", Status.DONE)
+    site.settings.spool_directory.rename(site.data / "elsewhere")
+    result = runner.invoke(app, ["erase", case_id, "--yes", "--data", str(site.data)])
+    assert isinstance(result.exception, NotYet)
+    assert result.exception.code == "spool-unreachable"
+    assert site.status(case_id) is Status.DONE
 
 
 def test_objects_kept_aside_are_erased_with_their_case(site: Site) -> None:
@@ -162,7 +171,7 @@ def test_objects_kept_aside_are_erased_with_their_case(site: Site) -> None:
 
     aside = site.settings.spool_directory / "quarantine" / "random.dcm"
     other = aside.with_name("other.dcm")
-    aside.parent.mkdir(parents=True)
+    aside.parent.mkdir(parents=True, exist_ok=True)
     aside.write_bytes(CANARY)
     other.write_bytes(b"of another case")
     with site.engine.begin() as connection:
