@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -134,6 +135,6 @@ def _currents(V: Variable, n: Variable, DK: Variable, K_out: Variable) -> tuple[
     inactivation = 1.1 - jax.nn.sigmoid(8.0 * (n - 0.4))
     open_sodium = _G_NA_LEAK + _G_NA * jax.nn.sigmoid((V + 24.0) / 12.0) * inactivation
     sodium = open_sodium * (V - _NERNST * jnp.log(sodium_outside / sodium_inside))
-    chloride = _G_CL * (V + _NERNST * np.log(_CL_OUT / _CL_IN))
+    chloride = _G_CL * (V + _NERNST * math.log(_CL_OUT / _CL_IN))
     pump = _PUMP * jax.nn.sigmoid((sodium_inside - 21.0) / 2.0) * jax.nn.sigmoid(K_out - 5.5)
     return potassium, pump, sodium + chloride

@@ -12,7 +12,7 @@ import numpy as np
 
 from vbt.simulation._neural_mass import Value, Variable, fixed, parameter
 
-_BREAKSPEAR = "Breakspear et al. (2003), Network 14, 703; Alstott et al. (2009), PLoS Comput. Biol. 5, e1000408"
+_BREAKSPEAR = "Alstott et al. (2009), PLoS Comput. Biol. 5, e1000408, after Breakspear et al. (2003), Network 14, 703"
 _POSITIVE, _NOT_NEGATIVE = "(0, inf)", "[0, inf)"
 
 
@@ -28,17 +28,21 @@ class LarterBreakspear:
     q = (1 − C) QV + C c,  m = [1 + tanh((V − T)/δ)]/2,  QV = Qmax [1 + tanh((V − VT)/δV)]/2,  QZ likewise of Z
 
     with c = Σ_j W_ij QV_j(t − τ_ij): regions send their rate, and in-strengths of 1 make c the mean rate of the
-    neighbours, which the balance C presumes. The observable is V. Below δV = 0.55 an isolated node rests.
+    neighbours, which the balance C presumes. The observable is V. Without coupling (C = 0) the node rests below
+    δV = 0.564 and oscillates above (published: chaotic above 0.59). Beside that rest there is another way out: with V
+    very low nothing opens and Z grows for ever, which at δV < 0.53 is where ordinary initial states end.
 
-    Deviations: The Virtual Brain's documentation leaves out the 1/2 of m and Q that its code has; its rate of the
-    neighbours comes from a ``HyperbolicTangent`` coupling whose parameters must be kept equal to the node's by hand.
+    Deviations: The Virtual Brain's defaults mix two papers (gCa = 1.1, aee = 0.4, δZ = 0.7), with which rest is lost at
+    δV = 0.511 and not, as its documentation says, at 0.55. That documentation also leaves out the 1/2 of m and Q that
+    the code has. The rate of the neighbours comes from a ``HyperbolicTangent`` coupling there whose parameters must be
+    kept equal to the node's by hand.
 
     References
     ----------
     Larter et al. (1999), Chaos 9, 795; Breakspear et al. (2003); Alstott et al. (2009).
     """
 
-    gCa: Value = parameter(1.1, symbol="g_Ca", meaning="calcium conductance", source=_BREAKSPEAR, domain=_NOT_NEGATIVE)
+    gCa: Value = parameter(1.0, symbol="g_Ca", meaning="calcium conductance", source=_BREAKSPEAR, domain=_NOT_NEGATIVE)
     gK: Value = parameter(2.0, symbol="g_K", meaning="potassium conductance", source=_BREAKSPEAR, domain=_NOT_NEGATIVE)
     gL: Value = parameter(0.5, symbol="g_L", meaning="leak conductance", source=_BREAKSPEAR, domain=_NOT_NEGATIVE)
     gNa: Value = parameter(6.7, symbol="g_Na", meaning="sodium conductance", source=_BREAKSPEAR, domain=_NOT_NEGATIVE)
@@ -61,7 +65,7 @@ class LarterBreakspear:
     VT: Value = parameter(0.0, symbol="V_T", meaning="firing threshold of pyramidal cells", source=_BREAKSPEAR)
     dV: Value = parameter(0.65, symbol="δ_V", meaning="width of V_T", source=_BREAKSPEAR, domain=_POSITIVE)
     ZT: Value = parameter(0.0, symbol="Z_T", meaning="firing threshold of inhibitory cells", source=_BREAKSPEAR)
-    dZ: Value = parameter(0.7, symbol="δ_Z", meaning="width of Z_T", source=_BREAKSPEAR, domain=_POSITIVE)
+    dZ: Value = parameter(0.65, symbol="δ_Z", meaning="width of Z_T", source=_BREAKSPEAR, domain=_POSITIVE)
     QV_max: Value = parameter(
         1.0, symbol="Q_V,max", meaning="largest pyramidal rate", source=_BREAKSPEAR, domain=_NOT_NEGATIVE
     )
@@ -69,7 +73,7 @@ class LarterBreakspear:
         1.0, symbol="Q_Z,max", meaning="largest inhibitory rate", source=_BREAKSPEAR, domain=_NOT_NEGATIVE
     )
     aee: Value = parameter(
-        0.4, symbol="a_ee", meaning="excitation of excitation", source=_BREAKSPEAR, domain=_NOT_NEGATIVE
+        0.36, symbol="a_ee", meaning="excitation of excitation", source=_BREAKSPEAR, domain=_NOT_NEGATIVE
     )
     aei: Value = parameter(
         2.0, symbol="a_ei", meaning="excitation of inhibition", source=_BREAKSPEAR, domain=_NOT_NEGATIVE

@@ -63,11 +63,12 @@ class Zerlaut:
     and V_th (V) a quadratic in V = (μ_V + 60)/10, S = (σ_V − 4)/6, T = T_V g_L/C_m − 0.5 whose ten coefficients were
     fitted to single cells. The external rate is ν = max(c + w_o o, 0) + ν_ext, with c = Σ_j W_ij E_j(t − τ_ij), into
     both populations; the stimulus (kHz) adds to the excitatory population's. The observable is E.
-    b ≈ 60 pA gives the UP and DOWN states of sleep, 0 to 5 pA wakefulness. Noise belongs on the drift o.
+    The defaults rest awake, at 3.7 Hz and 9.3 Hz; with b = 60 pA and noise on the drift o, where noise belongs,
+    activity comes and goes as the UP and DOWN states of sleep.
 
-    Deviations: defaults are the code's of The Virtual Brain, not its documentation's (E_L,e −60 mV, Q_e 1 nS), except
-    ν_ext, 0 there, which leaves the network without drive. Its inhibitory adaptation (a_i = b_i = 0) and inhibitory
-    input from outside (K = 0) are left out.
+    Deviations: E_L,e, a, b and ν_ext are those of the published whole-brain configuration. With The Virtual Brain's
+    (−65 mV, 4 nS, 60 pA, 0) the node is silent; its documentation has yet others (E_L,e −60 mV, Q_e 1 nS). Its
+    inhibitory adaptation (a_i = b_i = 0) and inhibitory input from outside (K_i = 0) are left out.
 
     References
     ----------
@@ -77,7 +78,7 @@ class Zerlaut:
     g_L: Value = parameter(10.0, symbol="g_L", meaning="leak", unit="nS", source=_DI_VOLO, domain=_POSITIVE)
     C_m: Value = parameter(200.0, symbol="C_m", meaning="capacitance", unit="pF", source=_DI_VOLO, domain=_POSITIVE)
     E_L_e: Value = parameter(
-        -65.0, symbol="E_L,e", meaning="leak reversal, excitatory cells", unit="mV", source=_DI_VOLO
+        -63.0, symbol="E_L,e", meaning="leak reversal, excitatory cells", unit="mV", source=_GOLDMAN
     )
     E_L_i: Value = parameter(
         -65.0, symbol="E_L,i", meaning="leak reversal, inhibitory cells", unit="mV", source=_DI_VOLO
@@ -111,8 +112,10 @@ class Zerlaut:
     tau_w: Value = parameter(
         500.0, symbol="τ_w", meaning="time constant of adaptation", unit="ms", source=_DI_VOLO, domain=_POSITIVE
     )
-    a: Value = parameter(4.0, symbol="a", meaning="subthreshold adaptation", unit="nS", source=_DI_VOLO)
-    b: Value = parameter(60.0, symbol="b", meaning="adaptation per spike", unit="pA", source=_DI_VOLO)
+    a: Value = parameter(0.0, symbol="a", meaning="subthreshold adaptation", unit="nS", source=_GOLDMAN)
+    b: Value = parameter(
+        5.0, symbol="b", meaning="adaptation per spike: 0 to 5 awake, 60 asleep", unit="pA", source=_GOLDMAN
+    )
     tau_o: Value = parameter(
         5.0, symbol="τ_o", meaning="correlation time of the input's drift", unit="ms", source=_GOLDMAN, domain=_POSITIVE
     )
@@ -179,4 +182,4 @@ class Zerlaut:
         return state[0]
 
     def initial_state(self) -> tuple[Value, ...]:
-        return 0.005, 0.01, 10.0, 0.0
+        return 0.004, 0.009, 9.0, 0.0
