@@ -68,9 +68,11 @@ from vbt.simulation._waveforms import biphasic_train as biphasic_train
 from vbt.simulation._waveforms import constant as constant
 from vbt.simulation._waveforms import pulse_train as pulse_train
 from vbt.simulation._waveforms import sonication as sonication
+from vbt.simulation.neural_masses import neural_mass as neural_mass
 from vbt.simulation.neural_masses.epileptor import Epileptor as Epileptor
 from vbt.simulation.neural_masses.epileptor_2d import Epileptor2D as Epileptor2D
 from vbt.simulation.neural_masses.linear import Linear as Linear
 from vbt.simulation.neural_masses.montbrio_pazo_roxin import FixedPoint as FixedPoint
 from vbt.simulation.neural_masses.montbrio_pazo_roxin import MontbrioPazoRoxin as MontbrioPazoRoxin
 from vbt.simulation.neural_masses.montbrio_pazo_roxin import fixed_points as fixed_points
+from vbt.simulation.neural_masses.wong_wang_exc_inh import feedback_inhibition as feedback_inhibition

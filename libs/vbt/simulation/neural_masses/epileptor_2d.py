@@ -51,7 +51,7 @@ class Epileptor2D:
     noise_variables: ClassVar[tuple[int, ...]] = (0, 1)
     lower: ClassVar[tuple[float, ...]] = (-np.inf, -np.inf)
     upper: ClassVar[tuple[float, ...]] = (np.inf, np.inf)
-    largest_dt: ClassVar[float] = 0.2
+    largest_dt: ClassVar[float] = 0.1
 
     def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return (state[0],)

@@ -102,7 +102,7 @@ class LarterBreakspear:
     noise_variables: ClassVar[tuple[int, ...]] = (0, 1, 2)
     lower: ClassVar[tuple[float, ...]] = (-np.inf,) * 3
     upper: ClassVar[tuple[float, ...]] = (np.inf,) * 3
-    largest_dt: ClassVar[float] = 0.2
+    largest_dt: ClassVar[float] = 0.1
 
     def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return (self.QV_max * _open(state[0], self.VT, self.dV),)

@@ -78,7 +78,7 @@ class WilsonCowan:
     noise_variables: ClassVar[tuple[int, ...]] = (0, 1)
     lower: ClassVar[tuple[float, ...]] = (-np.inf, -np.inf)
     upper: ClassVar[tuple[float, ...]] = (np.inf, np.inf)
-    largest_dt: ClassVar[float] = 2.0
+    largest_dt: ClassVar[float] = 0.5
 
     def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return (state[0],)
