@@ -1,15 +1,19 @@
 """Does the truth lie inside the calibration's intervals as often as they claim?
 
-Two sources of recordings: the linear model itself (exact spectrum) and the lifted Montbrió-Pazó-Roxin twin with
-Balloon-Windkessel BOLD. Truth is drawn anew for every seed, and so is the connectome. Each recording is calibrated by
-the whole production path (NUTS and gate); ``--laplace`` takes mode and curvature instead, for many more seeds.
+Three sources of recordings: the linear model itself (exact spectrum); the lifted Montbrió-Pazó-Roxin twin with
+Balloon-Windkessel BOLD; and digital patients, whose connectome and BOLD come the whole way from their images. Truth is
+drawn anew for every seed, and so is the connectome, which the first two see as tractography would (false weak
+connections, weights to a power) and through the run's own departure of g. Each recording is calibrated by the whole
+production path (NUTS and gate); ``--laplace`` takes mode and curvature instead, for many more seeds.
 
     python tests/bench/resting_state_coverage.py --model 40 --twin 10 --regions 40 --seconds 600 --out coverage.json
+    python tests/bench/resting_state_coverage.py --model 0 --twin 0 --patients 8
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import resource
 from pathlib import Path
@@ -17,12 +21,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import expit, logit
 
-from vbt.connectome import Connectome
+from vbt.connectome import Connectome, build_connectome, regional_bold
 from vbt.inference import PRIORS, Posterior, band_spectra, calibrate_resting_state
 from vbt.inference._linear_network import resting_state
 from vbt.inference._resting_state import observe
 from vbt.simulation import Bold, RestingTwin, effective_weights, simulate, static_covariance
+from vbt.synthetic import PatientSettings, TwinParameters, make_patient
 
 REPETITION_TIME = 2.0
 NAMES = ("g", "p", "h")
@@ -84,6 +90,37 @@ def from_twin(c: Connectome, t: dict[str, float], rng: np.random.Generator, samp
     return np.asarray(bold + 0.05 * bold.std(axis=0) * rng.normal(size=bold.shape))
 
 
+def tracked(c: Connectome, rng: np.random.Generator) -> Connectome:
+    """The connectome as tractography would see it."""
+    location, scale = PRIORS["b"].arguments
+    weights = c.weights ** np.exp(location + scale * rng.normal())
+    weakest = np.quantile(weights[weights > 0], 0.05)
+    false = weakest * 10 ** rng.uniform(-2.0, 0.0, weights.shape) * (rng.random(weights.shape) < 0.5)
+    false = np.triu(false, 1) + np.triu(false, 1).T
+    lengths = np.linalg.norm(c.centres[:, None] - c.centres[None], axis=-1)
+    known = weights > 0
+    return dataclasses.replace(
+        c,
+        weights=np.where(known, weights, false),
+        tract_lengths=np.where(known, c.tract_lengths, np.where(false > 0, lengths, 0.0)),
+    )
+
+
+def of_this_run(t: dict[str, float], rng: np.random.Generator) -> dict[str, float]:
+    """The truth as one run shows it."""
+    return {**t, "g": float(expit(logit(t["g"]) + PRIORS["r"].arguments[1] * rng.normal()))}
+
+
+def from_patient(t: dict[str, float], seed: int) -> tuple[Connectome, np.ndarray]:
+    """A digital patient's connectome and BOLD, from the diffusion, T1 and functional images."""
+    settings = PatientSettings(twin=TwinParameters(g=t["g"], sc_exponent=t["p"], homotopic=t["h"]))
+    patient = make_patient(seed, settings)
+    scan, run = patient.diffusion, patient.functional
+    build = build_connectome(scan.image, scan.bvals, scan.bvecs, patient.t1, rng_seed=seed)
+    bold = regional_bold(run.image, run.repetition_time, build.anatomy, build.connectome.region_labels)
+    return build.connectome, bold.time_series
+
+
 def by_nuts(c: Connectome, bold: np.ndarray, t: dict[str, float], seed: int) -> dict[str, Any]:
     """Quantile of the truth in the posterior, by the production path."""
     calibration = calibrate_resting_state(c, bold, REPETITION_TIME, rng_seed=seed)
@@ -138,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=int, default=40, help="recordings drawn from the linear model")
     parser.add_argument("--twin", type=int, default=10, help="recordings simulated by the lifted twin")
+    parser.add_argument("--patients", type=int, default=0, help="digital patients, from their images; minutes each")
     parser.add_argument("--regions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--seed", type=int, default=2026, help="another seed is another set of truths and recordings")
@@ -152,11 +190,21 @@ def main() -> None:
         for seed in range(count):
             rng = np.random.default_rng([seed, arguments.seed])
             c, t = connectome(rng, arguments.regions), truth(rng)
-            rows.append({**calibrate(c, source(c, t, rng, samples), t, seed), "truth": t})
+            bold = source(c, of_this_run(t, rng), rng, samples)
+            rows.append({**calibrate(tracked(c, rng), bold, t, seed), "truth": t})
             print(source.__name__, seed, {k: v for k, v in rows[-1].items() if k != "truth"}, flush=True)
         if rows:
             result[source.__name__] = {"summary": summary(rows), "rows": rows}
             print(source.__name__, json.dumps(result[source.__name__]["summary"], indent=1), flush=True)
+    if arguments.patients:
+        rows = []
+        for seed in range(arguments.patients):
+            t = truth(np.random.default_rng([seed, arguments.seed]))
+            c, bold = from_patient(t, arguments.seed + seed)
+            rows.append({**calibrate(c, bold, t, seed), "truth": t})
+            print("from_patient", seed, rows[-1], flush=True)
+        result["from_patient"] = {"summary": summary(rows), "rows": rows}
+        print("from_patient", json.dumps(result["from_patient"]["summary"], indent=1), flush=True)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     result["cpu_seconds"] = usage.ru_utime + usage.ru_stime
     if arguments.out:

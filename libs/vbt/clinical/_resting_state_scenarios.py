@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from vbt.connectome import Connectome
 from vbt.errors import Unsound
-from vbt.inference import Calibration, band_spectra
+from vbt.inference import Calibration, band_spectra, coupling_at
 from vbt.simulation import (
     Bold,
     Network,
@@ -23,7 +23,6 @@ from vbt.simulation import (
     TemporalAverage,
     at_rest,
     constant,
-    effective_weights,
     homotopic_pairs,
     one_blas_thread,
     record,
@@ -188,10 +187,10 @@ class _Twins:
         self.weights = connectome.weights[used]
         self.lengths = _tract_lengths(connectome, calibration)
         self.twin = RestingTwin(bold_sd=calibration.bold_sd)
-        self.values = {name: calibration.draws[name].ravel()[chosen] for name in ("g", "p", "h")}
+        self.values = {name: calibration.draws[name].ravel()[chosen] for name in ("g", "p", "h", "w0", "k", "b")}
 
     def coupling(self, draw: int) -> np.ndarray:
-        return effective_weights(self.weights, self.labels, self.values["p"][draw], self.values["h"][draw])
+        return coupling_at(self.weights, self.labels, {name: values[draw] for name, values in self.values.items()})
 
     def network(self, draw: int) -> Network:
         return self.twin.lift(self.coupling(draw), self.lengths, float(self.values["g"][draw]))

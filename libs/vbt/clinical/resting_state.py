@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy.stats
 
 from vbt.clinical._resting_state_scenarios import ENDPOINTS as ENDPOINTS
 from vbt.clinical._resting_state_scenarios import EVOKED_SD as EVOKED_SD
@@ -49,7 +50,7 @@ def findings(
 
 _CODES = {
     "g": ("global-coupling", "Global coupling, as a fraction of the value at which rest loses stability"),
-    "p": ("connectivity-exponent", "Exponent of the streamline counts in the coupling"),
+    "p": ("connectivity-exponent", "Exponent of a connection's cross-section in the coupling"),
     "h": ("homotopic-weight", "Added weight between corresponding regions of both hemispheres"),
     "u": ("shared-signal-variance", "Variance of a signal shared by all regions, relative to a region's own"),
 }
@@ -193,10 +194,11 @@ def _methods(calibration: Calibration, run: ScenarioRun | None) -> tuple[str, ..
         f"Feature: cross-spectra of {len(calibration.region_labels)} regions averaged over "
         f"{len(calibration.band_counts)} bands from {bands} ({sum(calibration.band_counts)} Fourier bins); "
         "likelihood: Whittle.",
-        "Model: slow fluctuations of a stable linear network, x ∝ (I − gW)⁻¹ noise; W is the streamline count to a "
-        "power plus a homotopic weight, scaled to a largest eigenvalue of 1.",
+        "Model: slow fluctuations of a stable linear network, x ∝ (I − gW)⁻¹ noise; W is the cross-section of a "
+        "connection to a power plus a homotopic weight, scaled to a largest eigenvalue of 1.",
         "Inferred: g, p, h, the variance of a shared signal, observation noise, one power per band and one gain per "
-        "region.",
+        "region; and, for tractography errs, from which weight on a connection is taken as real.",
+        _tractography(calibration),
         f"Sampler: NumPyro NUTS, {calibration.sampler.draws} draws in 4 chains from overdispersed starts.",
         "Ceiling: a recording of this length from the model itself would agree with the fit with "
         f"r = {calibration.noise_ceiling:.2f}.",
@@ -210,13 +212,26 @@ def _methods(calibration: Calibration, run: ScenarioRun | None) -> tuple[str, ..
     return tuple(sentences)
 
 
+def _tractography(calibration: Calibration) -> str:
+    median, low, high = calibration.interval("w0", LEVEL)
+    _, location, scale = calibration.priors["b"]
+    thin, middle, thick = np.exp(location + scale * scipy.stats.norm.ppf([0.5 * (1 - LEVEL), 0.5, 0.5 * (1 + LEVEL)]))
+    return (
+        f"Tractography's error: a connection of {median:.1f} times the median weight ({LEVEL:.0%} interval {low:.1f} "
+        f"to {high:.1f}) is as likely real as not; weights are true cross-sections to the power {middle:.2f} (prior "
+        f"{thin:.2f} to {thick:.2f}, from digital patients), which widens p."
+    )
+
+
 _LIMITS = (
     "Research use only; not a medical device. No result here has been compared with an outcome in patients.",
-    "Global coupling is not a stable trait of a person in one run of resting fMRI: between the halves of published "
-    "recordings it differs by more than its interval says. Do not compare single values over time.",
+    "Global coupling is not a stable trait of a person in one run of resting fMRI. Its interval holds what runs and "
+    "their preparation were seen to change (0.1 on its logit), from few recordings. Do not compare single values over "
+    "time.",
     "That a person's own connectome predicts that person's activity better than another's has not been shown for this "
     "model.",
-    "Intervals hold given the connectome: errors of tractography and of the parcellation are not in them.",
+    "Tractography's errors enter the intervals as false weak connections and distorted weights, in a form seen on "
+    "digital patients; connections that it missed and errors of the parcellation are not in them.",
     "Conduction velocity is taken from the literature, not inferred.",
     "Resection takes a region's tonic drive away from the others; the brain's own compensation is not modelled.",
     "Scenarios describe small changes around rest; they predict neither symptoms, nor recovery, nor seizures.",

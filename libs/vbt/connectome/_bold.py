@@ -35,7 +35,8 @@ class RegionalBold:
 
     Parameters
     ----------
-    time_series : percent signal change around the region's mean, nuisance removed; zero where a region is not covered
+    time_series : percent signal change around the region's mean, nuisance removed; zero where a region has
+        fewer than three voxels
     repetition_time : s
     region_labels : as in the connectome
     framewise_displacement : movement from the volume before, mm (Power 2012)
@@ -53,13 +54,6 @@ class RegionalBold:
     voxels: Float[np.ndarray, " region"]
     quality: tuple[QualityCheck, ...] = ()
     methods: tuple[str, ...] = ()
-
-    @property
-    def too_small(self) -> tuple[str, ...]:
-        """Regions with fewer than three voxels, whose series should not be used."""
-        return tuple(
-            name for name, voxels in zip(self.region_labels, self.voxels, strict=True) if voxels < _FEWEST_VOXELS
-        )
 
     def to_npz(self) -> bytes:
         """The series as an ``.npz`` archive without pickles; checks and methods travel apart from it."""
@@ -132,7 +126,7 @@ def regional_bold(
     nuisance = _nuisance(aligned, anatomy, to_run, reference, motion)
     clean = raw - nuisance @ np.linalg.lstsq(nuisance, raw, rcond=None)[0]
     mean = raw.mean(axis=0)
-    covered = (voxels > 0) & (mean > 0)
+    covered = (voxels >= _FEWEST_VOXELS) & (mean > 0)
     series = np.divide(100 * clean, mean, out=np.zeros_like(clean), where=covered)
     deviation = series.std(axis=0)
     tsnr = np.divide(100, deviation, out=np.zeros_like(deviation), where=deviation > 0)

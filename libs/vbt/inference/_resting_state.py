@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 from jaxtyping import Bool, Float
 
 from vbt.connectome import Connectome
@@ -35,7 +36,8 @@ _STARTS = 4
 _REPLICATES = 100
 _BRAINSTEM = "brainstem"
 _OF_THE_NETWORK = ("g", "p", "h")
-_SCALARS = (*_OF_THE_NETWORK, "u", "n")
+_OF_MEASURING = ("w0", "k", "b", "r")
+_SCALARS = (*_OF_THE_NETWORK, "u", "n", *_OF_MEASURING)
 
 
 @one_blas_thread
@@ -54,7 +56,10 @@ def calibrate_resting_state(
 
     Slow fluctuations obey x ∝ (I − gW)⁻¹ ξ, W made of the streamline weights to the power p and a homotopic weight h.
     Inferred: g, p, h, the variance u of a signal shared by all regions, observation noise n, one power per frequency
-    band and one gain per region. The feature is the cross-spectrum averaged over bands between .01 and .1 Hz.
+    band and one gain per region, and of tractography's errors (`coupling_at`) the weight w0 at which a connection is as
+    likely real as not and the steepness k there. The exponent b by which tractography distorts weights and the run's
+    own departure r of logit g have priors, and widen p and g. The feature is the cross-spectrum averaged over bands
+    between .01 and .1 Hz.
 
     Parameters
     ----------
@@ -125,10 +130,10 @@ def used_regions(connectome: Connectome, bold: Float[np.ndarray, "time region"])
 
 def observe(weights: np.ndarray, region_labels: tuple[str, ...], spectra: BandSpectra) -> Observed:
     """The connectome and cross-spectra as the model's data."""
-    symmetric = 0.5 * (weights + weights.T)
-    connected = symmetric > 0.0
+    relative = _relative(weights)
+    connected = relative > 0.0
     arrays = (
-        np.log(np.where(connected, symmetric, 1.0)),
+        np.log(np.where(connected, relative, 1.0)),
         connected,
         homotopic_pairs(region_labels),
         spectra.spectra,
@@ -199,10 +204,31 @@ def _scalars(by_name: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {**{name: by_name[name] for name in _SCALARS}, **bands}
 
 
-def model_correlation(weights: np.ndarray, labels: tuple[str, ...], value: dict[str, Any]) -> np.ndarray:
-    """Correlation of slow fluctuations at one value of g, p, h, u; the NumPy twin of the model's own."""
-    coupled = effective_weights(weights, labels, float(value["p"]), float(value["h"]))
-    covariance = static_covariance(coupled, float(value["g"])) + float(value["u"]) / len(labels)
+def coupling_at(
+    weights: Float[np.ndarray, "region region"], region_labels: tuple[str, ...], value: Mapping[str, Any]
+) -> Float[np.ndarray, "region region"]:
+    """The symmetric coupling W that a measured connectome gives at one posterior draw, its largest eigenvalue 1.
+
+    With w a connection's weight in units of the median one, the connection is real with probability 1/(1 + (w/w0)^−k)
+    and its true weight is w^{1/b}; the rest is `vbt.simulation.effective_weights` with p and h.
+    """
+    relative = _relative(weights)
+    p, h, w0, k, b = (float(value[name]) for name in ("p", "h", "w0", "k", "b"))
+    presence = relative**k / (relative**k + w0**k)
+    return effective_weights(relative ** (1.0 / b), region_labels, p, h, presence=presence)
+
+
+def _relative(weights: np.ndarray) -> np.ndarray:
+    """Symmetrised weights in units of the median connection."""
+    symmetric = 0.5 * (weights + weights.T)
+    return np.asarray(symmetric / np.median(symmetric[symmetric > 0.0]))
+
+
+def model_correlation(weights: np.ndarray, labels: tuple[str, ...], value: Mapping[str, Any]) -> np.ndarray:
+    """Correlation of slow fluctuations at one posterior draw; the NumPy twin of the model's own."""
+    coupled = coupling_at(weights, labels, value)
+    run = scipy.special.expit(scipy.special.logit(float(value["g"])) + float(value["r"]))
+    covariance = static_covariance(coupled, run) + float(value["u"]) / len(labels)
     return _correlation(covariance)
 
 

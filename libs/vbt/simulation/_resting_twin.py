@@ -35,15 +35,24 @@ def homotopic_pairs(region_labels: tuple[str, ...]) -> Float[np.ndarray, "region
 
 
 def effective_weights(
-    weights: Float[np.ndarray, "region region"], region_labels: tuple[str, ...], exponent: float, homotopic: float
+    weights: Float[np.ndarray, "region region"],
+    region_labels: tuple[str, ...],
+    exponent: float,
+    homotopic: float,
+    *,
+    presence: Float[np.ndarray, "region region"] | float = 1.0,
 ) -> Float[np.ndarray, "region region"]:
     """The symmetric coupling of the linear network, its largest eigenvalue 1.
 
-    The symmetrised weights to the power ``exponent``, scaled to a mean strength of 1, plus ``homotopic`` between
-    corresponding regions of the two hemispheres, divided by the largest eigenvalue.
+    The symmetrised weights to the power ``exponent`` times ``presence``, scaled to a mean strength of 1, plus
+    ``homotopic`` between corresponding regions of the two hemispheres, divided by the largest eigenvalue.
+
+    Parameters
+    ----------
+    presence : probability that a connection is real, symmetric; 1 where the connectome is known
     """
     symmetric = 0.5 * (weights + weights.T)
-    powered = np.where(symmetric > 0.0, symmetric, 1.0) ** exponent * (symmetric > 0.0)
+    powered = np.where(symmetric > 0.0, symmetric, 1.0) ** exponent * (symmetric > 0.0) * presence
     np.fill_diagonal(powered, 0.0)
     coupled = powered / powered.sum(axis=1).mean() + homotopic * homotopic_pairs(region_labels)
     return np.asarray(coupled / np.linalg.eigvalsh(coupled)[-1])

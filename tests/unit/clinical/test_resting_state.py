@@ -39,14 +39,15 @@ def calibration():
     rng = np.random.default_rng(1)
     draws = {"g": 0.8 + 0.01 * rng.normal(size=(4, 50)), "p": 0.7 + 0.02 * rng.normal(size=(4, 50))}
     draws |= {"h": 0.4 + 0.02 * rng.normal(size=(4, 50)), "u": np.ones((4, 50)), "n": np.full((4, 50), 0.1)}
+    draws |= {"w0": np.full((4, 50), 1e-6), "k": np.full((4, 50), 4.0), "b": np.ones((4, 50))}
     good = {"r_hat": 1.0, "ess_bulk": 900.0, "ess_tail": 800.0, "shrinkage": 0.9}
     return Calibration(
         region_labels=LABELS,
         used_regions=np.arange(12),
         repetition_time=2.0,
         draws=draws,
-        priors={},
-        parameters=tuple(ParameterDiagnostics(name=name, nuisance=name in "un", **good) for name in draws),
+        priors={"b": ("log-normal", 0.14, 0.15)},
+        parameters=tuple(ParameterDiagnostics(name=name, nuisance=name not in "gph", **good) for name in draws),
         sampler=SamplerDiagnostics(divergences=0, draws=1500, e_bfmi=0.9, saturated=0.0),
         verdict="sound",
         reasons=(),

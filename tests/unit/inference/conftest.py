@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.special import expit, logit
 
 from vbt.connectome import Connectome
+from vbt.inference import PRIORS
 from vbt.simulation import effective_weights, static_covariance
 
 REGIONS = 24
@@ -42,8 +45,26 @@ def connectome_of() -> Callable[[int], Connectome]:
 
 
 @pytest.fixture(scope="session")
+def tracked() -> Callable[[Connectome, np.random.Generator], Connectome]:
+    """A connectome as tractography would see it: weights to a power from its prior, and false weak connections."""
+
+    def measure(connectome: Connectome, rng: np.random.Generator) -> Connectome:
+        location, scale = PRIORS["b"].arguments
+        weights = connectome.weights ** np.exp(location + scale * rng.normal())
+        weakest = np.quantile(weights[weights > 0], 0.05)
+        false = weakest * 10 ** rng.uniform(-2.0, 0.0, weights.shape) * (rng.random(weights.shape) < 0.5)
+        false = np.triu(false, 1) + np.triu(false, 1).T
+        return dataclasses.replace(connectome, weights=np.where(weights > 0, weights, false))
+
+    return measure
+
+
+@pytest.fixture(scope="session")
 def recording() -> Callable[..., np.ndarray]:
-    """BOLD with exactly the model's spectrum: independent complex Gaussian Fourier bins, gains differing by region."""
+    """BOLD with exactly the model's spectrum: independent complex Gaussian Fourier bins, gains differing by region.
+
+    The run's own coupling departs from g as the prior of r says.
+    """
 
     def draw(
         connectome: Connectome,
@@ -57,6 +78,7 @@ def recording() -> Callable[..., np.ndarray]:
     ) -> np.ndarray:
         samples, repetition_time = 400, 2.0
         regions = len(connectome.region_labels)
+        g = expit(logit(g) + PRIORS["r"].arguments[1] * rng.normal())
         covariance = static_covariance(effective_weights(connectome.weights, connectome.region_labels, p, h), g)
         covariance = covariance + u / regions
         deviation = np.sqrt(np.diag(covariance))
