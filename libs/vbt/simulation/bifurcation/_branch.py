@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -193,10 +194,20 @@ class _Site:
 
     unknowns: np.ndarray
     eigenvalues: np.ndarray
+    unstable: int
     bifurcation: Bifurcation | None = None
 
     def real_part(self, rank: int) -> float:
         return float(self.eigenvalues[rank].real)
+
+
+@dataclass(frozen=True)
+class _Crossing:
+    """Where eigenvalues of some ranks, counted from the right, reach the imaginary axis within one step."""
+
+    distance: float
+    site: _Site
+    ranks: list[int]
 
 
 class _Tracer:
@@ -217,7 +228,8 @@ class _Tracer:
         self.curve = Curve(steady(system), scale)
 
     def site(self, unknowns: np.ndarray) -> _Site:
-        return _Site(unknowns, self.system.eigenvalues(unknowns[:-1], unknowns[-1]))
+        eigenvalues = self.system.eigenvalues(unknowns[:-1], unknowns[-1])
+        return _Site(unknowns, eigenvalues, unstable_dimension(eigenvalues))
 
     def run(self, direction: float) -> tuple[list[_Site], str]:
         towards = np.zeros(len(self.start))
@@ -227,7 +239,7 @@ class _Tracer:
         low, high = self.system.bounds
         margin = 1e-6 * self.system.scale
         first = point
-        for following in self.curve.follow(point, self.steps, self.watch):
+        for following in self.curve.follow(point, self.steps, self.watch, self._grown, self.system.size):
             value = following.unknowns[-1]
             if not self.low <= value <= self.high:
                 limit = self.low if value < self.low else self.high
@@ -238,7 +250,7 @@ class _Tracer:
             if (state < low - margin).any() or (state > high + margin).any():
                 return sites, "state out of bounds"
             sites += self._between(point, following, sites[-1])
-            if self.while_stable and unstable_dimension(sites[-1].eigenvalues) > 0:
+            if self.while_stable and sites[-1].unstable > 0:
                 return sites, "stability lost"
             if len(sites) > 10 and self._back(first, point, following):
                 return sites, "closed"
@@ -251,6 +263,9 @@ class _Tracer:
         here, there = (steady(self.system)(y, y)[1] for y in (point.unknowns, beyond))
         return "kink of the equations" if np.abs(there - here).max() > 1e-3 * np.abs(here).max() else "lost"
 
+    def _grown(self, unknowns: np.ndarray) -> float:
+        return float(np.abs(unknowns[:-1] / self.curve.scale[:-1]).max())
+
     def _back(self, first: Point, before: Point, after: Point) -> bool:
         reach = self.curve.distance(first, before.unknowns), self.curve.distance(first, after.unknowns)
         apart = np.abs((after.unknowns - first.unknowns) / self.curve.scale).max()
@@ -258,22 +273,22 @@ class _Tracer:
 
     def _between(self, point: Point, following: Point, before: _Site) -> list[_Site]:
         after = self.site(following.unknowns)
-        counts = unstable_dimension(before.eigenvalues), unstable_dimension(after.eigenvalues)
+        counts = before.unstable, after.unstable
         # Not the spectrum at the crossing itself: that of a single variable is nothing but the zero.
         size = float(max(np.abs(before.eigenvalues).max(), np.abs(after.eigenvalues).max()))
-        found: list[tuple[float, int, _Site]] = []
+        found: list[_Crossing] = []
         for rank in range(min(counts), max(counts)):
             here = self._crossing(point, following, (before, after), rank)
             distance = self.curve.distance(point, here.unknowns)
-            same = [i for i, other in enumerate(found) if abs(other[0] - distance) < _SAME_PLACE * self.steps.largest]
+            same = [other for other in found if abs(other.distance - distance) < _SAME_PLACE * self.steps.largest]
             if same:
-                found[same[0]] = (found[same[0]][0], found[same[0]][1] + 1, found[same[0]][2])
+                same[0].ranks.append(rank)
             else:
-                found.append((distance, 1, here))
-        sites = [
-            _Site(site.unknowns, site.eigenvalues, self._bifurcation(site, crossing, size))
-            for _, crossing, site in sorted(found, key=lambda entry: entry[0])
-        ]
+                found.append(_Crossing(distance, here, [rank]))
+        sites = []
+        for crossing in sorted(found, key=lambda crossing: crossing.distance):
+            site = dataclasses.replace(crossing.site, unstable=min(crossing.ranks))
+            sites.append(dataclasses.replace(site, bifurcation=self._bifurcation(site, len(crossing.ranks), size)))
         return [*sites, after]
 
     def _crossing(self, point: Point, following: Point, ends: tuple[_Site, _Site], rank: int) -> _Site:
@@ -334,7 +349,7 @@ class _Tracer:
             # Of infinitely many characteristic roots not always the same number is resolved.
             eigenvalues=np.stack([site.eigenvalues[:known] for site in sites]),
             observed=np.array([self.system.observe(state) for state in unknowns[:, :-1]]),
-            unstable_dimension=np.array([unstable_dimension(site.eigenvalues) for site in sites]),
+            unstable_dimension=np.array([site.unstable for site in sites]),
             bifurcations=tuple(site.bifurcation for site in sites if site.bifurcation is not None),
             ends=ends,
         )

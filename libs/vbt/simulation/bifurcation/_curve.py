@@ -31,7 +31,7 @@ class Steps:
 
     Parameters
     ----------
-    first, smallest, largest : step lengths
+    first, smallest, largest : step lengths; the largest grows with the state where that outgrows its scale
     count : most steps in one direction
     """
 
@@ -64,11 +64,14 @@ class Curve:
         y = np.asarray(guess, float) / self.scale
         for count in range(1, _NEWTON + 1):
             residual, jacobian = self._equations(y * self.scale, reference)
+            if not (np.isfinite(residual).all() and np.isfinite(jacobian).all() and np.abs(jacobian).max() < 1e100):
+                raise Lost("diverged")
             matrix = np.vstack([jacobian * self.scale, row])
+            right = np.append(residual, row @ y - target)
             try:
-                step = np.linalg.solve(matrix, np.append(residual, row @ y - target))
-            except np.linalg.LinAlgError as singular:
-                raise Lost("singular") from singular
+                step = np.linalg.solve(matrix, right)
+            except np.linalg.LinAlgError:  # on a branch point itself
+                step = np.linalg.lstsq(matrix, right)[0]
             if not np.isfinite(step).all() or np.abs(step).max() > 1e6:
                 raise Lost("diverged")
             y = y - step
@@ -121,8 +124,16 @@ class Curve:
         where = float(brentq(along, 0.0, reach, xtol=1e-15, rtol=1e-14))
         return self.ahead(start, where)[0]
 
-    def follow(self, start: Point, steps: Steps, watch: Watch) -> Iterator[Point]:
-        """Points along the curve, the start excluded, until the step shrinks below the smallest or the count is up."""
+    def follow(
+        self, start: Point, steps: Steps, watch: Watch, grown: Callable[[Unknowns], float] | None = None, state: int = 0
+    ) -> Iterator[Point]:
+        """Points along the curve, the start excluded, until the step shrinks below the smallest or the count is up.
+
+        Parameters
+        ----------
+        grown : how many times its scale the state has become; the steps may grow with it
+        state : number of unknowns that are the state, to which that applies
+        """
         point, step = start, steps.first
         for _ in range(steps.count):
             following, step, newton = self._step(point, step, steps, watch)
@@ -132,7 +143,9 @@ class Curve:
             point = following
             yield point
             if newton <= _EASY and cosine >= _SHARP:
-                step = min(1.5 * step, steps.largest)
+                size = 1.0 if grown is None else max(1.0, grown(point.unknowns))
+                others = float(np.abs(point.tangent[state:]).max())
+                step = min(1.5 * step, steps.largest * min(size, 1.0 / max(others, 1e-12)))
             elif cosine < _SHARP:
                 step = max(0.7 * step, steps.smallest)
 

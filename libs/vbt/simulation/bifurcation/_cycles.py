@@ -19,7 +19,7 @@ from vbt.simulation.bifurcation._system import Field, System
 from vbt.simulation.bifurcation._watch import Watch
 
 _FINEST = 12800
-_VANISHED = 0.05  # of the last cycle's amplitude
+_VANISHED = 0.03  # of the amplitude that the cycles had
 _TRUSTED = 1e-3  # deviation of the trivial multiplier from 1
 _FLOW_ERROR = 1e-7  # of one period, relative to the size of the cycle
 
@@ -175,16 +175,18 @@ def _trace(
 ) -> CycleBranch:
     curve, (low, high) = shooting.curve, within
     cycles, folds, end = [shooting.cycle(first.unknowns)], [], ""
-    point = first
-    for count, following in enumerate(curve.follow(first, steps, watch)):
+    point, amplitudes = first, [shooting.grown(first.unknowns)]
+    for count, following in enumerate(curve.follow(first, steps, watch, shooting.grown, shooting.system.size)):
         value, period = following.unknowns[-1], following.unknowns[-2]
         if not low <= value <= high:
             last = curve.at_value(point, following, -1, low if value < low else high)
             cycles.append(shooting.cycle(last.unknowns))
             end = "end of the range"
             break
-        if shooting.turned(point.unknowns, following.unknowns) < _VANISHED or period <= 0.0:
-            cycles += shooting.small(point, following)
+        turned = shooting.turned(point.unknowns, following.unknowns) < _VANISHED
+        amplitudes.append(shooting.grown(following.unknowns))
+        if turned or amplitudes[-1] < _VANISHED * max(amplitudes) or period <= 0.0:
+            cycles += shooting.small(point, following) if turned else [shooting.cycle(following.unknowns)]
             end = "equilibrium"
             break
         if point.tangent[-1] * following.tangent[-1] < 0.0:
@@ -273,6 +275,11 @@ class _Shooting:
         scale = self.curve.scale[:-2]
         old, new = (self.system.derivative(y[:-2], y[-1]) / scale for y in (before, after))
         return float(old @ new / (old @ old))
+
+    def grown(self, unknowns: np.ndarray) -> float:
+        """Amplitude of the cycle in units of the scale, as if it were a circle."""
+        speed = self.system.derivative(unknowns[:-2], unknowns[-1]) / self.curve.scale[:-2]
+        return float(np.abs(speed).max() * unknowns[-2] / (2.0 * np.pi))
 
     def small(self, point: Point, following: Point) -> list[Cycle]:
         """The cycle on the way to zero amplitude that is a small part of the last one."""

@@ -93,10 +93,10 @@ class System:
     def scale(self) -> Float[np.ndarray, " state"]:
         """What counts as one step of each variable: its size at the start state, per variable the same in all regions.
 
-        A variable whose start is smaller than one hundredth of the largest is given that hundredth.
+        A variable whose start is smaller than a tenth of the largest is given that tenth.
         """
         size = np.abs(self.centre).reshape(-1, self.region_size).max(axis=1)
-        floor = 0.01 * size.max() if size.max() > 0 else 1.0
+        floor = 0.1 * size.max() if size.max() > 0 else 1.0
         return np.repeat(np.maximum(size, floor), self.region_size)
 
     def derivative(self, state: Float[np.ndarray, " state"], parameter: float) -> Float[np.ndarray, " state"]:
