@@ -17,7 +17,7 @@ class DicomSettings(Section):
     host, port : where it listens; port 0 takes a free one
     ae_title : our application entity title
     calling_ae_titles : who may send; empty: everybody who reaches the port
-    quiet_seconds : a study is complete when nothing came for so long
+    quiet_seconds : a study is complete when nothing came, and its association is closed, for so long
     spool : where received files are kept, identified; empty: beside the state
     protocol : which twin is built
     maximum_associations : how many senders at once; the next one is told to come back

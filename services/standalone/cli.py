@@ -93,7 +93,8 @@ def up(
     quiet: Annotated[
         float,
         typer.Option(
-            help="A study is complete when nothing came for so many seconds.", envvar="VBT_DICOM__QUIET_SECONDS"
+            help="A study is complete when nothing came, and its association is closed, for so many seconds.",
+            envvar="VBT_DICOM__QUIET_SECONDS",
         ),
     ] = 30.0,
 ) -> None:

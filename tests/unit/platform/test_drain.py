@@ -45,6 +45,11 @@ class Line:
     def _stopped(self, event: Event, _error: TwinError, _stage: str) -> tuple[str, Event]:
         return CASE_STOPPED, event
 
+    def committed(self) -> int:
+        """How many records the groups will never be given again."""
+        with reading(self.engine) as connection:
+            return connection.execute(sa.select(sa.func.sum(state.bus_offset.c.next_offset))).scalar_one()
+
     def count(self, table: sa.Table) -> int:
         with reading(self.engine) as connection:
             return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
@@ -61,7 +66,7 @@ def test_a_job_that_ends_in_time_is_committed(line: Line) -> None:
     threading.Timer(0.5, line.let_go.set).start()
     assert line.consumer.stop(grace=10)
     assert line.count(state.audit_outbox) == 1
-    assert line.count(state.bus_offset) == 1
+    assert line.committed() == 1
 
 
 @pytest.mark.parametrize("looks", [True, False])
