@@ -98,6 +98,46 @@ def test_uncoupled_dopamine_node_rests_where_published_whatever_its_dopamine():
     assert np.ptp(rest[0]) < 1e-9
 
 
+def test_dopamine_node_is_the_published_equations_written_out():
+    """No other tool in reach has it, so once more by hand, 1,000 random states."""
+    rng = np.random.default_rng(3)
+    r, V, u, Sa, Sg, Dp, exc, inh, dop = rng.uniform(0.0, 1.0, (9, 1000)) * np.array(
+        [[0.5], [-80.0], [5.0], [1.0], [1.0], [5.0], [1e3], [1e3], [1e3]]
+    )
+    written = (
+        2 * 0.04 * r * V + 5 * r - 12 * Sa * r - 12 * Sg * r + 0.04 * 1 / np.pi,
+        0.04 * V**2 + 5 * V + 140 + 18 - np.pi**2 * r**2 / 0.04
+        + (1 * Dp + 0.2) * 12 * Sa * (0 - V) + 12 * Sg * (-80 - V) - u,
+        0.013 * (0.4 * V - u) + 12 * r,
+        -Sa / 5 + 0.8 * 1e-4 * exc,
+        -Sg / 5 + 1.2 * 1e-4 * inh,
+        (1e5 * 1e-4 * dop - 1300 * Dp / (150 + Dp)) / 500,
+    )  # fmt: skip
+    mass = neural_mass("dopamine-montbrio-pazo-roxin")()
+    with jax.enable_x64(True):
+        slopes = mass.derivative((r, V, u, Sa, Sg, Dp), (exc, inh, dop), (0.0,) * 3, 0.0)
+    for ours, theirs in zip(slopes, written, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_each_connectome_of_the_dopamine_node_opens_its_own_channel():
+    weights = np.zeros((3, 4, 4))
+    weights[0, 1, 0] = weights[1, 2, 0] = weights[2, 3, 0] = 1000.0
+    network = Network(
+        mass=neural_mass("dopamine-montbrio-pazo-roxin")(),
+        weights=weights,
+        tract_lengths=np.full((4, 4), 4.0),
+        velocity=4.0,
+        initial=np.tile(np.array([0.03, -67.0, 0.0, 0.0, 0.0, 0.0])[:, None], 4),
+    )
+    run = simulate([network], [0], duration=0.064, monitors=(TemporalAverage(0.0064),), dt=0.1, precision="double")
+    assert (run.final_state[0, 3:] > 1e-6).tolist() == [
+        [False, True, False, False],
+        [False, False, True, False],
+        [False, False, False, True],
+    ]
+
+
 def test_dopamine_rests_where_release_equals_removal():
     mass = neural_mass("dopamine-montbrio-pazo-roxin")()
     input_ = 60.0
