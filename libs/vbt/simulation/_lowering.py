@@ -191,6 +191,12 @@ def _extreme(operator: str) -> Callable[..., ir.Value]:
     return emit
 
 
+def _remainder(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+    """x − trunc(x / y) y in one rounding, with the sign of x as in C."""
+    whole = _intrinsic("trunc")(b, b.fdiv(x, y))
+    return fused_multiply_add(b, b.fneg(whole), y, x)
+
+
 fused_multiply_add = _intrinsic("fma")
 
 _FLOAT_OPERATIONS: dict[str, Callable[..., ir.Value]] = {
@@ -206,6 +212,7 @@ _FLOAT_OPERATIONS: dict[str, Callable[..., ir.Value]] = {
     "sqrt": _intrinsic("sqrt"),
     "floor": _intrinsic("floor"),
     "ceil": _intrinsic("ceil"),
+    "rem": _remainder,
 }
 _INTEGER_OPERATIONS: dict[str, Callable[..., ir.Value]] = {
     "add": lambda b, x, y: b.add(x, y),

@@ -134,10 +134,7 @@ def simulate(
     SimulationCancelled
         where ``cancelled`` says so.
     """
-    if not networks or len(networks) != len(seeds):
-        raise ValueError(f"one seed per network, at least one network; got {len(networks)} and {len(seeds)}")
-    _check(networks, dt, integrator)
-    timing = _timing(networks, monitors, duration, transient, dt)
+    timing = checked_timing(networks, seeds, monitors, duration, transient, dt, integrator)
     engine = engine or _engine(networks, timing, integrator, precision)
     batches = _batches(networks, dt, engine, precision)
     session = _Session(
@@ -184,6 +181,22 @@ def simulate(
     )
 
 
+def checked_timing(
+    networks: Sequence[Network],
+    seeds: Sequence[int],
+    monitors: Sequence[Monitor],
+    duration: float,
+    transient: float,
+    dt: float,
+    integrator: str,
+) -> Timing:
+    """The counts of a simulation, its arguments found in order."""
+    if not networks or len(networks) != len(seeds):
+        raise ValueError(f"one seed per network, at least one network; got {len(networks)} and {len(seeds)}")
+    _check(networks, dt, integrator)
+    return _timing(networks, monitors, duration, transient, dt)
+
+
 def _lanes(engine: Engine, precision: str) -> int:
     return LANES if engine == "xla" else _native.vector_width(_dtype(precision))
 
@@ -199,7 +212,7 @@ class _Batch:
 
 
 @dataclass(frozen=True)
-class _Timing:
+class Timing:
     """Counts of chunks: dropped before observing, kept, at most run at once, and between each monitor's samples."""
 
     dt: float  # ms
@@ -264,7 +277,7 @@ def _steps(seconds: float, dt: float, name: str) -> int:
 
 def _timing(
     networks: Sequence[Network], monitors: Sequence[Monitor], duration: float, transient: float, dt: float
-) -> _Timing:
+) -> Timing:
     periods = [_steps(monitor.period, dt, f"{type(monitor).__name__}.period") for monitor in monitors]
     if not periods or min(periods) < 1:
         raise ValueError(f"at least one monitor, each with a period of at least one time step; got {periods} steps")
@@ -277,7 +290,7 @@ def _timing(
     most = max(1, min(_CHUNK_STEPS, math.floor(_CHUNK_MS / dt + 1e-9)))
     chunk = max(size for size in range(1, most + 1) if common % size == 0)
     numbers = len(networks[0].mass.variables) * networks[0].regions * 16
-    return _Timing(
+    return Timing(
         dt=dt,
         chunk_steps=chunk,
         dropped=before // chunk,
@@ -287,7 +300,7 @@ def _timing(
     )
 
 
-def _schedule(networks: Sequence[Network], timing: _Timing, integrator: Integrator) -> Schedule:
+def schedule_of(networks: Sequence[Network], timing: Timing, integrator: Integrator) -> Schedule:
     steps = timing.chunk_steps
     block = max(size for size in range(1, _BLOCK_LIMIT + 1) if steps % size == 0)
     return Schedule(
@@ -299,7 +312,7 @@ def _schedule(networks: Sequence[Network], timing: _Timing, integrator: Integrat
     )
 
 
-def _engine(networks: Sequence[Network], timing: _Timing, integrator: str, precision: str) -> Engine:
+def _engine(networks: Sequence[Network], timing: Timing, integrator: str, precision: str) -> Engine:
     if jax.default_backend() != "cpu" or integrator != "heun" or not _native.is_available():
         return "xla"
     try:
@@ -309,14 +322,19 @@ def _engine(networks: Sequence[Network], timing: _Timing, integrator: str, preci
     return "native"
 
 
+def alike(networks: Sequence[Network], dt: float) -> list[list[int]]:
+    """Indices of the networks, those with the same delays together."""
+    groups: dict[bytes, list[int]] = {}
+    for index, network in enumerate(networks):
+        groups.setdefault(delay_steps(network, dt).tobytes(), []).append(index)
+    return list(groups.values())
+
+
 def _batches(networks: Sequence[Network], dt: float, engine: Engine, precision: str) -> list[list[int]]:
     """Indices of the runs that go side by side: same delays, as many as there are lanes."""
-    alike: dict[bytes, list[int]] = {}
-    for index, network in enumerate(networks):
-        alike.setdefault(delay_steps(network, dt).tobytes(), []).append(index)
     lanes = _lanes(engine, precision)
     batches = []
-    for group in alike.values():
+    for group in alike(networks, dt):
         for start in range(0, len(group), lanes):
             members = group[start : start + lanes]
             # A few runs are faster one after the other than in a vector that is mostly empty.
@@ -336,7 +354,7 @@ class _Session:
     networks: Sequence[Network]
     seeds: Sequence[int]
     monitors: tuple[Monitor, ...]
-    timing: _Timing
+    timing: Timing
     integrator: Integrator
     precision: str
     engine: Engine
@@ -354,7 +372,7 @@ class _Session:
         if self.engine == "native":
             runs = Forward(networks, seeds, timing.dt, timing.chunk_steps, _dtype(self.precision))
         else:
-            schedule = _schedule(self.networks, timing, self.integrator)
+            schedule = schedule_of(self.networks, timing, self.integrator)
             runs = Stepped(networks, seeds, LANES, timing.dt, schedule, device)
         monitors = tuple(monitor.bound(runs.networks) for monitor in self.monitors)
         state = tuple(jnp.asarray(x) for x in runs.state)
