@@ -152,6 +152,20 @@ def test_jansen_rit_of_the_virtual_brain_has_one_hopf_only():
     assert hopf.frequency == pytest.approx(11.22, rel=1e-3)
 
 
+def test_folds_of_jansen_rit_pass_a_cusp_and_two_double_zeros(jansen_rit):
+    system, diagram = jansen_rit
+    curve = follow_fold(system, diagram.of_kind("fold")[0], "v0", 6.0, ((-0.2, 0.7), (2.0, 8.0)))
+    assert sorted(point.kind for point in curve.points) == ["bogdanov-takens", "bogdanov-takens", "cusp"]
+    for point in curve.points:
+        there = node(JansenRit(v0=point.second), "p")
+        zeros = (np.abs(there.eigenvalues(point.state, point.parameter)) < 1e-4).sum()
+        assert zeros == (2 if point.kind == "bogdanov-takens" else 1)
+    # Below the cusp no fold is left.
+    (cusp,) = [point for point in curve.points if point.kind == "cusp"]
+    assert not follow_equilibria(node(JansenRit(v0=cusp.second - 0.02), "p"), -0.1, 0.7).of_kind("fold")
+    assert len(follow_equilibria(node(JansenRit(v0=cusp.second + 0.02), "p"), -0.1, 0.7).of_kind("fold")) == 2
+
+
 def test_jansen_rit_spikes_begin_at_the_fold_of_cycles(jansen_rit):
     system, diagram = jansen_rit
     spikes = follow_cycles(system, diagram.of_kind("hopf")[0], -0.1, 0.4, longest_period=6.0)

@@ -146,10 +146,11 @@ def follow_equilibria(
     for site, value in enumerate(values):
         watch.check()
         found = equilibria(system, float(value), starts=starts, box=box)
-        for number, steady in enumerate(found):
-            if not any(_passes(branch, steady, system) for branch in branches):
-                branches.append(follow(system, steady, low, high, steps=steps, watch=watch))
-            watch.told((site + (number + 1) / len(found)) / sites)
+        for number, point in enumerate(found):
+            portion = (site + number / len(found)) / sites, (site + (number + 1) / len(found)) / sites
+            if not any(_passes(branch, point, system) for branch in branches):
+                branches.append(follow(system, point, low, high, steps=steps, watch=watch, portion=portion))
+            watch.told(portion[1])
     watch.told(1.0)
     return Diagram(system=system, low=low, high=high, branches=tuple(branches))
 
@@ -163,14 +164,16 @@ def follow(
     steps: Steps | None = None,
     while_stable: bool = False,
     watch: Watch | None = None,
+    portion: tuple[float, float] = (0.0, 1.0),
 ) -> Branch:
     """The branch through one equilibrium, in both directions.
 
     Parameters
     ----------
     while_stable : stop in each direction behind the first point that is not stable
+    portion : of the whole work that `watch` is told about, where this branch begins and ends
     """
-    tracer = _Tracer(system, start, low, high, steps or _STEPS, watch or Watch(None, None), while_stable)
+    tracer = _Tracer(system, start, low, high, steps or _STEPS, watch or Watch(None, None), while_stable, portion)
     forward, end = tracer.run(+1.0)
     if end == "closed":
         return tracer.branch(forward, ("closed", "closed"))
@@ -220,9 +223,11 @@ class _Tracer:
         steps: Steps,
         watch: Watch,
         while_stable: bool,
+        portion: tuple[float, float],
     ) -> None:
         self.system, self.low, self.high, self.steps, self.watch = system, low, high, steps, watch
         self.while_stable = while_stable
+        self.portion, self.seen = portion, [start.parameter, start.parameter]
         self.start = np.append(start.state, start.parameter)
         scale = np.append(np.maximum(system.scale, np.abs(start.state)), high - low)
         self.curve = Curve(steady(system), scale)
@@ -250,6 +255,7 @@ class _Tracer:
             if (state < low - margin).any() or (state > high + margin).any():
                 return sites, "state out of bounds"
             sites += self._between(point, following, sites[-1])
+            self._tell(value)
             if self.while_stable and sites[-1].unstable > 0:
                 return sites, "stability lost"
             if len(sites) > 10 and self._back(first, point, following):
@@ -262,6 +268,12 @@ class _Tracer:
         beyond = point.unknowns + 1e-5 * point.tangent * self.curve.scale
         here, there = (steady(self.system)(y, y)[1] for y in (point.unknowns, beyond))
         return "kink of the equations" if np.abs(there - here).max() > 1e-3 * np.abs(here).max() else "lost"
+
+    def _tell(self, parameter: float) -> None:
+        """A branch has no known length; how much of the range it has seen is what can be told."""
+        self.seen = [min(self.seen[0], parameter), max(self.seen[1], parameter)]
+        begin, end = self.portion
+        self.watch.told(begin + (end - begin) * (self.seen[1] - self.seen[0]) / (self.high - self.low))
 
     def _grown(self, unknowns: np.ndarray) -> float:
         return float(np.abs(unknowns[:-1] / self.curve.scale[:-1]).max())
@@ -355,6 +367,6 @@ class _Tracer:
         )
 
 
-def _passes(branch: Branch, steady: Equilibrium, system: System) -> bool:
-    size = system.scale + np.abs(steady.state)
-    return any((np.abs(state - steady.state) < 0.02 * size).all() for state in branch.at(steady.parameter))
+def _passes(branch: Branch, point: Equilibrium, system: System) -> bool:
+    size = system.scale + np.abs(point.state)
+    return any((np.abs(state - point.state) < 0.02 * size).all() for state in branch.at(point.parameter))

@@ -188,13 +188,16 @@ def distance_to_threshold(
     rows = []
     for number, region in enumerate(kept):
         system = network(net, parameter, region=region, offset=True, delayed=delayed, stimulus=stimulus)
+        portion = number / len(kept), (number + 1) / len(kept)
         here = Equilibrium(state=begin.state, parameter=0.0, eigenvalues=begin.eigenvalues)
-        branch = follow(system, here, -reach, reach, steps=steps or _STEPS, while_stable=True, watch=watch)
+        branch = follow(
+            system, here, -reach, reach, steps=steps or _STEPS, while_stable=True, watch=watch, portion=portion
+        )
         backward, forward = branch.bifurcations[:1], branch.bifurcations[-1:]
         down = backward[0] if backward and branch.ends[0] == "stability lost" else None
         up = forward[0] if forward and branch.ends[1] == "stability lost" else None
         rows.append((up, down, branch.ends, _sensitivity(system, begin, 1e-4 * reach)))
-        watch.told((number + 1) / len(kept))
+        watch.told(portion[1])
     return ThresholdDistances(
         region_labels=tuple(net.labels[i] for i in kept),
         upward=np.array([np.inf if up is None else abs(up.parameter) for up, _, _, _ in rows]),
