@@ -212,9 +212,8 @@ class PowerSpectrum(_Segments):
         samples = self._samples
         hop = samples - math.floor(self.overlap * samples + 1e-9)
         full = complete & (recent.taken >= samples) & (jnp.mod(recent.taken - samples, hop) == 0)
-        # A loop of one turn or none, not a condition, which would copy what it returns every time.
-        power = jax.lax.fori_loop(
-            0, full.astype(jnp.int32), lambda _, power: power + self._periodogram(recent), carry.power
+        power = jax.lax.cond(
+            full, lambda power, recent: power + self._periodogram(recent), lambda power, _: power, carry.power, recent
         )
         return _Averaged(recent, power, carry.segments + full)
 

@@ -160,3 +160,12 @@ def test_a_pulse_shorter_than_a_step_keeps_its_charge_in_a_simulation():
 def test_an_impossible_waveform_is_refused(build, rule):
     with pytest.raises(ValueError, match=rule):
         build()
+
+
+def test_two_stimuli_of_different_kinds_both_deliver_their_charge():
+    quiet = Network(mass=Linear(decay=0.0), weights=np.zeros((2, 2)), tract_lengths=np.zeros((2, 2)), velocity=1.0)
+    train = stimulate(quiet, (1,), 3.0, pulse_train(frequency=130.0, width=0.06, onset=0.0005))
+    both = stimulate(train, (0, 1), 0.01, constant(onset=0.1))
+    run = simulate([both, quiet], [0, 0], duration=0.2, monitors=[TemporalAverage(0.2)], dt=0.5, precision="double")
+    assert run.final_state[0, 0] == pytest.approx([1.0, 26 * 0.06 * 3.0 + 1.0], rel=1e-7)
+    assert run.final_state[1, 0].tolist() == [0.0, 0.0]
