@@ -171,20 +171,20 @@ def test_removed_regions_are_left_out():
 
 
 def test_fluctuations_of_coupled_linear_regions_have_the_lyapunov_covariance():
-    # Specification §0: J = [[−1, .4], [.4, −1]] with unit noise has the variance 0.59524.
+    # Specification §0: J = [[−1, .4], [.4, −1]] with unit noise has the variance 0.59524; here σ = 2, 10 ms a unit.
     pair = Network(
-        mass=Linear(decay=1.0),
+        mass=Linear(decay=1.0, milliseconds_per_unit=10.0),
         weights=np.array([[0.0, 0.4], [0.4, 0.0]]),
         tract_lengths=np.zeros((2, 2)),
         velocity=1.0,
-        sigma=(1.0,),
+        sigma=(2.0,),
     )
-    seen = early_warning(pair, 0.7)
-    np.testing.assert_allclose(seen.variance, 0.59524, rtol=1e-5)
+    seen = early_warning(pair, 7.0)
+    np.testing.assert_allclose(seen.variance, 4 * 0.59524, rtol=1e-5)
     covariance = np.array([[0.59524, 0.23810], [0.23810, 0.59524]])
     lagged = expm(0.7 * np.array([[-1.0, 0.4], [0.4, -1.0]])) @ covariance
     np.testing.assert_allclose(seen.autocorrelation, lagged[0, 0] / 0.59524, rtol=1e-4)
-    assert seen.relaxation_time == pytest.approx(1 / 0.6)
+    assert seen.relaxation_time == pytest.approx(10 / 0.6)
 
 
 @pytest.mark.parametrize("delay", [0.5, 1.0, 1.4])
