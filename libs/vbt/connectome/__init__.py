@@ -16,3 +16,5 @@ from vbt.connectome._parcellation import Templates as Templates
 from vbt.connectome._parcellation import desikan_killiany as desikan_killiany
 from vbt.connectome._parcellation import mni_templates as mni_templates
 from vbt.connectome._quality import QualityCheck as QualityCheck
+from vbt.connectome._tvb import read_connectome as read_connectome
+from vbt.connectome._tvb import read_tvb_connectivity as read_tvb_connectivity
