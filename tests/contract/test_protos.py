@@ -22,7 +22,8 @@ MODULES = sorted(
 REVIEWED_FREE_TEXT = {
     "case_id", "request_id", "event_id", "name", "uri", "sha256", "media_type", "reason", "reasons", "protocol",
     "consent_basis", "parcellation", "code", "label", "limit", "stage", "rule", "got", "action", "message",
-    "fhir_references", "methods", "leaf_hash", "canonical_json", "inclusion_proof", "checkpoint",
+    "fhir_references", "methods", "leaf_hash", "canonical_json", "inclusion_proof", "checkpoint", "neural_mass",
+    "variable", "record_json", "region_labels", "region_label", "parameter", "unit",
 }  # fmt: skip
 # The only fields that carry what the hospital sends, or what the ledger exports; they never travel on the bus.
 REVIEWED_CONTENT = {"SubmitInstancesRequest.chunk", "ExportBundleResponse.chunk"}
