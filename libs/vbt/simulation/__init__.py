@@ -15,6 +15,7 @@ from vbt.simulation._conduction import velocity_from_g_ratio as velocity_from_g_
 from vbt.simulation._conduction import velocity_from_myelin as velocity_from_myelin
 from vbt.simulation._differentiable import Inputs as Inputs
 from vbt.simulation._differentiable import differentiable as differentiable
+from vbt.simulation._cortex import desikan_killiany_sources as desikan_killiany_sources
 from vbt.simulation._drug_classes import DRUG_CLASSES as DRUG_CLASSES
 from vbt.simulation._drug_classes import drug_changes as drug_changes
 from vbt.simulation._electric_field import PointSource as PointSource

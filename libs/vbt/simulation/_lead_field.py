@@ -149,6 +149,7 @@ def lead_field(
     kind: Literal["eeg", "meg"],
     mri_to_head: mne.transforms.Transform | None = None,
     moment_density: float = 1.0,
+    least_depth: float | None = None,
 ) -> LeadField:
     """The lead field of EEG (µV, average reference) or MEG (fT) sensors.
 
@@ -158,6 +159,8 @@ def lead_field(
     sources : positions in MRI coordinates, or in head coordinates where there is no ``mri_to_head``
     conductor : `mne.make_sphere_model` or `mne.make_bem_solution`
     moment_density : nA·m per mm² and unit of activity
+    least_depth : mm; in a sphere, dipoles nearer to the skull or beyond it are moved inwards to this depth, since no
+        brain is a sphere. None moves nothing
 
     Raises
     ------
@@ -168,7 +171,7 @@ def lead_field(
     if not len(picked):
         raise ValueError(f"sensors must have {kind} channels, got none")
     chosen = mne.pick_info(sensors, picked, verbose="ERROR")
-    gain = _gain(chosen, sources, conductor, mri_to_head, kind)
+    gain = _gain(chosen, sources, conductor, mri_to_head, kind, least_depth)
     scale = _MICROVOLT_PER_NANOAMPERE_METRE if kind == "eeg" else _FEMTOTESLA_PER_NANOAMPERE_METRE
     field = LeadField(
         gain=moment_density * scale * sources.summed(gain),
@@ -185,6 +188,7 @@ def _gain(
     conductor: mne.bem.ConductorModel,
     mri_to_head: mne.transforms.Transform | None,
     kind: str,
+    least_depth: float | None,
 ) -> Float[np.ndarray, "sensor dipole"]:
     """V or T per A·m of every dipole along its normal."""
     positions, normals = sources.positions / 1000.0, sources.normals
@@ -193,6 +197,8 @@ def _gain(
         positions = mne.transforms.apply_trans(mri_to_head, positions)
         normals = mne.transforms.apply_trans(mri_to_head, normals, move=False)
         mri_to_head = None
+    if least_depth is not None:
+        positions = _moved_inwards(positions, conductor, least_depth / 1000.0)
     space = mne.setup_volume_source_space(pos={"rr": positions, "nn": normals}, mindist=0.0, verbose="ERROR")
     forward = mne.make_forward_solution(
         sensors, mri_to_head, space, conductor, meg=kind == "meg", eeg=kind == "eeg", mindist=0.0, verbose="ERROR"
@@ -208,6 +214,17 @@ def _gain(
     free = forward["sol"]["data"].reshape(len(sensors["ch_names"]), len(positions), 3)
     turned = normals if mri_to_head is None else mne.transforms.apply_trans(mri_to_head, normals, move=False)
     return np.asarray(np.einsum("sdx,dx->sd", free, turned))
+
+
+def _moved_inwards(
+    positions: Float[np.ndarray, "dipole 3"], conductor: mne.bem.ConductorModel, least_depth: float
+) -> Float[np.ndarray, "dipole 3"]:
+    if not conductor["is_sphere"]:
+        raise ValueError("least_depth is for spheres; a boundary element model has the brain's own shape")
+    offsets = positions - conductor["r0"]
+    distances = np.linalg.norm(offsets, axis=1, keepdims=True)
+    limit = conductor["layers"][0]["rad"] - least_depth
+    return np.asarray(conductor["r0"] + offsets * np.minimum(1.0, limit / np.maximum(distances, 1e-12)))
 
 
 def intracranial_lead_field(

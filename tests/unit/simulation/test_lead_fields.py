@@ -21,6 +21,7 @@ from vbt.simulation import (
     Projection,
     SourceSpace,
     TemporalAverage,
+    desikan_killiany_sources,
     intracranial_lead_field,
     lead_field,
     resect,
@@ -213,23 +214,53 @@ def test_the_sphere_may_be_moved_with_everything_in_it(sources, sphere):
     np.testing.assert_allclose(there.gain, here.gain, rtol=1e-6, atol=1e-9)
 
 
-def test_every_region_of_the_atlas_reaches_a_standard_cap():
-    atlas = desikan_killiany()
-    outward = atlas.centres - atlas.centres.mean(axis=0)
+@pytest.fixture(scope="module")
+def atlas_field() -> LeadField:
     info, to_head = standard_eeg()
     head = mne.make_sphere_model("auto", "auto", info, verbose="ERROR")
-    space = SourceSpace.of_regions(atlas.centres, outward, atlas.region_labels)
-    field = lead_field(info, space, head, kind="eeg", mri_to_head=to_head)
-    assert field.gain.shape == (94, 83)
-    strongest = {label: field.sensors[int(field.gain[:, i].argmax())] for i, label in enumerate(atlas.region_labels)}
-    assert strongest["lh.lateraloccipital"] in {"O1", "PO7", "P7", "PO9", "O9", "P9"}
-    assert strongest["rh.superiorfrontal"] in {"F2", "AF4", "F4", "Fz", "AFz", "FC2", "FCz", "AF2"}
+    cortex = desikan_killiany_sources()
+    return lead_field(info, cortex, head, kind="eeg", mri_to_head=to_head, least_depth=1.0)
+
+
+def test_the_cortical_sheet_lies_on_the_atlas():
+    cortex, atlas = desikan_killiany_sources(), desikan_killiany()
+    centres = np.array([cortex.positions[cortex.regions == i].mean(axis=0) for i in range(83)])
+    distances = np.linalg.norm(centres - atlas.centres, axis=1)
+    assert np.median(distances) < 4.0
+    assert distances.max() < 10.0
+    # what a closed surface encloses, from its areas and outward normals: a hemisphere is half a litre
+    volume = (cortex.normals * cortex.positions).sum(axis=1) @ cortex.areas / 3.0 / 1e6
+    assert 0.8 < volume < 1.6
+    areas = cortex.summed(np.ones((1, len(cortex.regions))))[0]
+    assert (areas[atlas.is_cortical] > 50.0).all()
+    assert (areas[~atlas.is_cortical] == 0.0).all()
+
+
+def test_regions_are_seen_most_by_the_electrodes_above_them(atlas_field):
+    assert atlas_field.gain.shape == (94, 83)
+    strongest = {
+        label: atlas_field.sensors[int(np.abs(atlas_field.gain[:, i]).argmax())]
+        for i, label in enumerate(atlas_field.region_labels)
+    }
+    for label, electrodes in {
+        "lh.lateraloccipital": {"O1", "PO7", "P7", "PO9", "O9", "P9"},
+        "rh.superiorfrontal": {"F2", "AF4", "F4", "Fz", "AFz", "FC2", "FCz", "AF2", "F1", "FC1"},
+        "rh.precentral": {"C2", "C4", "FC4", "FC2", "FC6", "C6", "CP4"},
+    }.items():
+        assert strongest[label] in electrodes, (label, strongest[label])
+    below = [label.split(".")[-1] in {"thalamusproper", "brainstem"} for label in atlas_field.region_labels]
+    assert not atlas_field.gain[:, below].any()
 
 
 def test_a_region_outside_the_brain_is_named(sphere):
     space = SourceSpace.of_regions(np.array([[0.0, 0, 20.0], [0.0, 0, 85.0]]), np.ones((2, 3)), ("deep", "scalp"))
     with pytest.raises(ValueError, match="1 outside, the first in region scalp"):
         lead_field(_eeg(_on_sphere(30, RADIUS)), space, sphere, kind="eeg")
+    moved = lead_field(_eeg(_on_sphere(30, RADIUS)), space, sphere, kind="eeg", least_depth=2.0)
+    there = dataclasses.replace(space, positions=np.array([[0.0, 0, 20.0], [0.0, 0, 79.0]]))
+    np.testing.assert_allclose(
+        moved.gain, lead_field(_eeg(_on_sphere(30, RADIUS)), there, sphere, kind="eeg").gain, rtol=1e-9, atol=1e-12
+    )
 
 
 def test_a_dipole_along_z_has_its_analytic_potential_in_depth():

@@ -21,7 +21,7 @@ from vbt.simulation import (
     sonication,
     stimulate,
 )
-from vbt.simulation._stimulus import in_lanes
+from vbt.simulation._stimulus import _upper, in_lanes
 
 WAVEFORMS = {
     "direct": constant(onset=0.00233, offset=0.0171),
@@ -100,6 +100,12 @@ def test_a_balanced_train_injects_nothing_in_the_end(recovery):
     assert (np.abs(means).max() > 0.5) == (recovery == "passive")
     assert wave.is_balanced
     assert not pulse_train(frequency=125.0, width=0.06).is_balanced
+
+
+def test_the_product_behind_every_phase_is_exact():
+    a, b = np.random.default_rng(0).integers(0, 2**32, (2, 1000), dtype=np.uint64)
+    product = _upper(jnp.asarray(a.astype(np.uint32)), jnp.asarray(b.astype(np.uint32)))
+    assert np.array_equal(np.asarray(product), ((a * b) >> np.uint64(32)).astype(np.uint32))
 
 
 def test_pulses_still_begin_where_they_should_after_hours_in_single_precision():
