@@ -325,21 +325,24 @@ def _studies(engine: sa.Engine) -> set[str]:
 
 
 def _quiet(connection: sa.Connection, study_key: str) -> _Quiet:
+    """What came of a study; nothing, and long ago, where it was erased meanwhile."""
     received_at = state.instance.c.received_at
+    first, last = (sa.func.coalesce(edge(received_at), 0.0) for edge in (sa.func.min, sa.func.max))
     row = connection.execute(
-        sa.select(sa.func.count(), sa.func.min(received_at), sa.func.max(received_at)).where(
-            state.instance.c.study_key == study_key
-        )
+        sa.select(sa.func.count(), first, last).where(state.instance.c.study_key == study_key)
     ).one()
     return _Quiet(study_key, *row)
 
 
 def _news(connection: sa.Connection, study_key: str, *, resent: bool) -> bool:
     """Whether closing makes a revision: there are images no revision knows of, or a stopped study was sent again."""
+    instances = _quiet(connection, study_key).instances
+    if not instances:
+        return False
     known = cases.case_of_study(connection, study_key)
     if known is None or (resent and known.status is Status.STOPPED):
         return True
-    return _closed_with(known) != _quiet(connection, study_key).instances
+    return _closed_with(known) != instances
 
 
 def _closed_with(case: Case) -> int:

@@ -108,6 +108,19 @@ def test_a_stopped_study_that_is_sent_again_starts_anew(engine: sa.Engine, intak
     assert [event.revision for event in published(engine)] == [1, 2]
 
 
+def test_a_study_that_is_erased_while_it_is_sent_again_is_let_go(engine: sa.Engine, intake: Intake) -> None:
+    receive(intake, "study", 3)
+    close(intake)
+    receive(intake, "study", 3, duplicate=True)
+    with engine.begin() as connection:
+        cases.set_status(connection, listed(engine)[0].case_id, Status.ERASED)
+        for table in (state.instance, state.receiving, state.stage):
+            connection.execute(sa.delete(table))
+    receive(intake, "other", 1)
+    close(intake)
+    assert [(case.study_key, case.revision) for case in listed(engine)] == [("other", 1), ("study", 1)]
+
+
 def test_a_study_left_open_by_a_crash_is_closed_after_the_next_start(engine: sa.Engine, intake: Intake) -> None:
     receive(intake, "study", 3)
     close(new_intake(engine))
