@@ -11,7 +11,7 @@ import json
 import os
 import pwd
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,21 +75,21 @@ class Eraser:
         with reading(self.engine) as connection:
             files = [*self._images(connection, case), *self._kept_aside(case)]
             mine, shared = _artifacts(connection, case_id)
-        there = [path for path in files if path.exists()]
-        for path in there:
-            path.unlink()
-        erased = Erased(
+        images = _unlink(files)
+        artifacts = sum(self.objects.remove(sha256) for sha256 in mine)
+        with self.engine.begin() as connection:
+            # Of the study, images may have come since the first look: no row goes without its file.
+            late = _unlink(self._forget(connection, case))
+            detail = {"images": images + late, "artifacts": artifacts}
+            record(connection, self._entry(case, "case.erased", detail))
+        self._wipe()
+        return Erased(
             case_id=case_id,
-            images=len(there),
-            images_missing=len(files) - len(there),
-            artifacts=sum(self.objects.remove(sha256) for sha256 in mine),
+            images=images + late,
+            images_missing=len(files) - images,
+            artifacts=artifacts,
             shared_artifacts=len(shared),
         )
-        with self.engine.begin() as connection:
-            _forget(connection, case)
-            self._tell(connection, case, "case.erased", {"images": erased.images, "artifacts": erased.artifacts})
-        self._wipe()
-        return erased
 
     def _destroy_identity(self, connection: sa.Connection, case: Case) -> None:
         if case.status is not Status.ERASED:
@@ -100,8 +100,11 @@ class Eraser:
     def _images(self, connection: sa.Connection, case: Case) -> list[Path]:
         """The files of the study, under the spool as it is reached from here."""
         here = sa.select(state.instance.c.path).where(state.instance.c.study_key == case.study_key)
-        paths = map(Path, connection.execute(here).scalars())
-        return [self.spool / path.parent.name / path.name for path in paths]
+        return [self._here(path) for path in connection.execute(here).scalars()]
+
+    def _here(self, stored: str) -> Path:
+        path = Path(stored)
+        return self.spool / path.parent.name / path.name
 
     def _kept_aside(self, case: Case) -> Iterator[Path]:
         """The files of a case of objects that were kept aside: they have random names, so their content tells them."""
@@ -112,6 +115,30 @@ class Eraser:
                     if hashlib.file_digest(file, "sha256").hexdigest() in wanted:
                         yield path
 
+    def _forget(self, connection: sa.Connection, case: Case) -> list[Path]:
+        """Delete the rows about the study, and empty its events: their places in the log stay, because readers count.
+
+        Returns
+        -------
+        the files of the images whose rows went
+        """
+        images = sa.delete(state.instance).where(state.instance.c.study_key == case.study_key)
+        files = [self._here(path) for path in connection.execute(images.returning(state.instance.c.path)).scalars()]
+        for table, here in (
+            (state.receiving, state.receiving.c.study_key == case.study_key),
+            (state.stage, state.stage.c.case_id == case.case_id),
+            (state.identity, state.identity.c.case_id == case.case_id),
+            (state.case_key, state.case_key.c.case_id == case.case_id),
+        ):
+            connection.execute(sa.delete(table).where(here))
+        for table, here in (
+            (state.outbox, state.outbox.c.key == case.case_id),
+            (state.bus_log, state.bus_log.c.key == case.case_id),
+            (state.dead_letter, state.dead_letter.c.case_id == case.case_id),
+        ):
+            connection.execute(sa.update(table).where(here).values(value=b""))
+        return files
+
     def _wipe(self) -> None:
         """Leave nothing of the rows in SQLite's log file; ``secure_delete`` has overwritten them in the database."""
         if self.engine.dialect.name == "sqlite":
@@ -119,9 +146,6 @@ class Eraser:
                 raw = connection.connection.driver_connection
                 if raw is not None:
                     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def _tell(self, connection: sa.Connection, case: Case, action: str, detail: Mapping[str, object]) -> None:
-        record(connection, self._entry(case, action, detail))
 
     def _entry(self, case: Case, action: str, detail: Mapping[str, object]) -> AuditEntry:
         return AuditEntry(
@@ -155,22 +179,18 @@ def _artifacts(connection: sa.Connection, case_id: str) -> tuple[set[str], set[s
     return mine - others, mine & others
 
 
-def _forget(connection: sa.Connection, case: Case) -> None:
-    """Delete the rows about the study, and empty its events: their places in the log stay, because readers count."""
-    for table, here in (
-        (state.instance, state.instance.c.study_key == case.study_key),
-        (state.receiving, state.receiving.c.study_key == case.study_key),
-        (state.stage, state.stage.c.case_id == case.case_id),
-        (state.identity, state.identity.c.case_id == case.case_id),
-        (state.case_key, state.case_key.c.case_id == case.case_id),
-    ):
-        connection.execute(sa.delete(table).where(here))
-    for table, here in (
-        (state.outbox, state.outbox.c.key == case.case_id),
-        (state.bus_log, state.bus_log.c.key == case.case_id),
-        (state.dead_letter, state.dead_letter.c.case_id == case.case_id),
-    ):
-        connection.execute(sa.update(table).where(here).values(value=b""))
+def _unlink(files: Sequence[Path]) -> int:
+    """Remove the files for good, also over a loss of power; how many were there."""
+    there = [path for path in files if path.exists()]
+    for path in there:
+        path.unlink()
+    for folder in {path.parent for path in there}:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    return len(there)
 
 
 def _not_ended() -> NotYet:

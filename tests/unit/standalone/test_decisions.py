@@ -157,6 +157,27 @@ def test_a_second_run_finishes_an_erasure_that_broke_off(site: Site, monkeypatch
     assert site.actions(case_id)[-1] == "case.erased"
 
 
+def test_an_image_that_comes_during_the_erasure_leaves_no_file_without_a_row(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case_id = site.case("study", Status.DONE, b"derived")
+    late = site.settings.spool_directory / "cd" / "late.dcm"
+    remove = Objects.remove
+
+    def comes(objects: Objects, sha256: str) -> bool:
+        late.parent.mkdir(exist_ok=True)
+        late.write_bytes(CANARY)
+        row = {"sop_key": "late", "study_key": "study", "series_key": "s", "sha256": "0", "path": str(late)}
+        with site.engine.begin() as connection:
+            connection.execute(sa.insert(state.instance).values(**row, received_at=0.0, association="a"))
+        return remove(objects, sha256)
+
+    monkeypatch.setattr(Objects, "remove", comes)
+    (erased,) = site.run("erase", case_id, "--yes", "--json")
+    assert (erased["images"], erased["images_missing"]) == (2, 0)
+    assert site.holds(CANARY) == []
+
+
 def test_nothing_is_erased_where_the_received_files_are_out_of_reach(site: Site) -> None:
     case_id = site.case("study", Status.DONE)
     site.settings.spool_directory.rename(site.data / "elsewhere")
