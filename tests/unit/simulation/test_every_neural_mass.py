@@ -34,24 +34,24 @@ def test_names_are_the_files_and_an_unknown_one_is_refused_with_the_known_ones()
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_mass_runs_at_its_largest_step_on_a_network_with_delays_in_both_precisions(name):
+def test_mass_runs_at_its_largest_step_on_a_network_with_delays_in_both_precisions_and_kernels(name):
     mass = neural_mass(name)()
     dt = mass.largest_dt * mass.milliseconds_per_unit
     period = 64 * dt / 1000.0
     start = np.tile(np.array(mass.initial_state(), float)[:, None], 4) + (1.0 if name == "linear" else 0.0)
     network = _network(mass, instantaneous_below_step=True, initial=start)
     activities = []
-    for precision in ("single", "double"):
-        run = simulate(
-            [network], [3], duration=10 * period, monitors=(TemporalAverage(period),), dt=dt, precision=precision
-        )
+    for precision, engine in (("single", None), ("double", None), ("double", "xla")):
+        kernel = {"dt": dt, "precision": precision, "engine": engine}
+        run = simulate([network], [3], duration=10 * period, monitors=(TemporalAverage(period),), **kernel)
         for states, low, high in zip(run.final_state[0], mass.lower, mass.upper, strict=True):
             assert ((low <= states) & (states <= high) & np.isfinite(states)).all()
         activities.append(run.observations[0].values)
-    single, double = activities
+    single, double, through_xla = activities
     assert single.shape == double.shape == (1, 10, 4)
     assert 0.0 < np.abs(double).max() < 100.0
     assert np.abs(single - double).max() < 1e-4 * np.abs(double).max()
+    assert np.abs(through_xla - double).max() < 1e-12 * np.abs(double).max()
 
 
 @pytest.mark.parametrize("name", NAMES)
