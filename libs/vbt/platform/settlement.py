@@ -119,6 +119,7 @@ class Settlement:
             consent=consent,
             span=current,
             given_up=given_up,
+            permit=partial(self._allowed, event),
         )
         memory, started = stages.PeakMemory(), time.monotonic()
         effects = self.handler(event, context)
@@ -161,14 +162,14 @@ class Settlement:
         return "done"
 
     def _stop(self, event: Event, message: Message, error: Exception, connection: sa.Connection) -> str:
+        if self._superseded(event, connection):
+            return self._drop(event, connection) if self._claim(event.id, connection) else "skipped"
         if event.type == CASE_STOPPED or not isinstance(
             error, TwinError
         ):  # a stop about a stop would go round for ever
             return self._bury(event, message, error, connection)
         if not self._claim(event.id, connection):
             return "skipped"
-        if self._superseded(event, connection):
-            return self._drop(event, connection)
         topic, stop = self.stopped(event, error, self.stage)
         publish(connection, stop if stop.traceparent else replace(stop, traceparent=traceparent()), topic)
         facts = {"code": error.code, "rule": error.rule, "got": error.got, "action": error.action}

@@ -62,7 +62,13 @@ class Effects:
 
 @dataclass(kw_only=True)
 class StageContext:
-    """What a handler may know and say while it works on one event."""
+    """What a handler may know and say while it works on one event.
+
+    Parameters
+    ----------
+    consent : the decision that let it begin
+    permit : decides anew; raises where consent was withdrawn meanwhile, or the case cancelled
+    """
 
     engine: sa.Engine
     event: Event
@@ -72,6 +78,7 @@ class StageContext:
     consent: ConsentDecision
     span: Span
     given_up: Callable[[], bool]
+    permit: Callable[[sa.Connection], ConsentDecision]
     _reported_at: float = 0.0
     _looked_at: float = 0.0
     _cancelled: bool = False
@@ -98,15 +105,16 @@ class StageContext:
             raise cancelled_by_user()
 
     def require_wanted(self, connection: sa.Connection) -> None:
-        """``check`` against the state itself, for an act that cannot be undone; holds the case's row until the caller's
-        transaction ends.
+        """``check`` and the consent gate against the state itself, for an act that cannot be undone; holds the case's
+        row until the caller's transaction ends.
 
         Raises
         ------
-        Rejected : ``cancelled``
+        Rejected : ``cancelled``; ``consent-withdrawn`` or ``consent-missing``
         """
         if self._is_unwanted(connection, lock=True):
             raise cancelled_by_user()
+        self.permit(connection)
 
     def progress(self, message: str, fraction: float) -> None:
         """Show how far the stage is, from 0 to 1, and ``check``; cheap enough to be called often."""

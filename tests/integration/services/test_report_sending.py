@@ -147,6 +147,7 @@ def context(engine: sa.Engine, event: Event) -> StageContext:
         consent=ConsentDecision(decision="permit", basis="site-default"),
         span=INVALID_SPAN,
         given_up=lambda: False,
+        permit=lambda _connection: ConsentDecision(decision="permit", basis="stop-notice"),
     )
 
 

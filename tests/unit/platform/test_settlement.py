@@ -279,6 +279,35 @@ def test_a_refused_stop_notice_does_not_go_round(line: Line) -> None:
     assert [row.code for row in line.rows(state.dead_letter)] == ["too-few"]
 
 
+def test_a_stop_notice_that_nobody_wants_any_more_is_no_dead_letter(line: Line) -> None:
+    def overtaken(event: Event, context: StageContext) -> Effects:
+        with line.engine.begin() as connection:
+            cases.new_revision(connection, event.subject)
+        with line.engine.begin() as connection:
+            context.require_wanted(connection)
+        return Effects()
+
+    line.settle(overtaken, line.event(topic=CASE_STOPPED))
+    assert line.rows(state.dead_letter) == []
+    assert [entry["action"] for entry in line.audit()] == ["event.superseded"]
+
+
+def test_an_act_that_cannot_be_undone_asks_for_consent_again(line: Line) -> None:
+    done = []
+
+    def send(_event: Event, context: StageContext) -> Effects:
+        with line.engine.begin() as connection:
+            record_consent(connection, status="deny", reference="Consent/2", study_key="study")
+        with line.engine.begin() as connection:
+            context.require_wanted(connection)
+        done.append("sent")
+        return Effects()
+
+    line.settle(send)
+    (sent,) = line.rows(state.outbox)
+    assert (done, sent.topic, sent.value) == ([], CASE_STOPPED, b"consent-withdrawn")
+
+
 def test_a_cancelled_case_stops_where_its_handler_looks(line: Line) -> None:
     steps: list[str] = []
 
