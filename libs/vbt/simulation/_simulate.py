@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import threading
@@ -168,7 +169,7 @@ def simulate(
                 "mass": type(networks[0].mass).__name__,
                 "duration": duration,
                 "monitors": [type(monitor).__name__ for monitor in monitors],
-                "periods": [monitor.period for monitor in monitors],
+                "monitor_settings": [_settings(monitor) for monitor in monitors],
                 "transient": transient,
                 "integrator": integrator,
                 "engine": engine,
@@ -457,6 +458,12 @@ class _Session:
                     values[m][lane][:, ~network.active] = np.nan
             final[lane][:, ~network.active] = np.nan
         return _Batch(values, final)
+
+
+def _settings(monitor: Any) -> dict[str, Any]:
+    """What is compiled into a monitor; its arrays are among the inputs."""
+    static = {f.name: getattr(monitor, f.name) for f in dataclasses.fields(monitor) if f.metadata.get("static")}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in static.items()}
 
 
 def _inputs(networks: Sequence[Network], monitors: Sequence[Monitor]) -> dict[str, np.ndarray]:

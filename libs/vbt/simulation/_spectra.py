@@ -49,7 +49,7 @@ class _Segments:
     period : s between spectra
     sampling_interval : s between the samples that are transformed
     segment : s, so that frequencies are 1/segment apart; a Hann window goes over it and its mean is taken off
-    highest : Hz; frequencies above are not kept
+    highest : Hz; frequencies above are not kept; None to keep all
     signal_unit : unit of the activity
     lead_field : to have spectra of sensors instead of regions; its gain and sensors are all that is used
     """
@@ -57,7 +57,7 @@ class _Segments:
     period: float = fixed(dataclasses.MISSING)
     sampling_interval: float = fixed(0.004)
     segment: float = fixed(2.0)
-    highest: float = fixed(math.inf)
+    highest: float | None = fixed(None)
     signal_unit: str = fixed("1")
     sensors: tuple[str, ...] | None = fixed(None)
     gain: Any = None
@@ -72,7 +72,7 @@ class _Segments:
         intervals = self.period / self.sampling_interval
         if not math.isclose(intervals, round(intervals), rel_tol=1e-9):
             raise ValueError(f"period must be whole sampling intervals, got {intervals:g}")
-        if not self.highest > 0.0:
+        if self.highest is not None and not self.highest > 0.0:
             raise ValueError(f"highest frequency must be positive, got {self.highest} Hz")
 
     @classmethod
@@ -93,7 +93,7 @@ class _Segments:
     def frequencies(self) -> Float[np.ndarray, " frequency"]:
         """Hz; with the channels (frequency outermost) they make the labels."""
         every = np.fft.rfftfreq(self._samples, self.sampling_interval)
-        return np.asarray(every[every <= self.highest * (1.0 + 1e-9)])
+        return every if self.highest is None else np.asarray(every[every <= self.highest * (1.0 + 1e-9)])
 
     @property
     def _samples(self) -> int:

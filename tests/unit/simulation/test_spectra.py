@@ -189,3 +189,13 @@ def test_noise_driven_relaxation_has_a_lorentzian_spectrum():
 def test_an_impossible_spectrum_is_refused(settings, rule):
     with pytest.raises(ValueError, match=rule):
         PowerSpectrum(**settings)
+
+
+def test_the_manifest_tells_how_a_spectrum_was_taken():
+    manifest = _run().manifest
+    settings = manifest.parameters["monitor_settings"]
+    assert settings[0]["segment"] == 0.5
+    assert settings[1]["highest"] == 30.0
+    assert settings[2]["sensors"] == ["s"]
+    assert '"overlap": 0.5' in manifest.to_json()
+    assert "monitor 2" in manifest.inputs
