@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from vbt.simulation import Network, TemporalAverage, simulate
 from vbt.simulation.neural_masses import neural_mass, neural_masses
 
 lab = pytest.importorskip("tvb.simulator.lab", reason="tvb-library is not installed ([dev] extra)")
@@ -289,6 +290,29 @@ def _coupling(name: str, mass: Any) -> Any:
     return coupling.Linear(**strength, b=np.array([0.0]))
 
 
+def _simulator(
+    model: Any, connectivity: tuple[np.ndarray, np.ndarray], coupling: Any, integrator: Any, start: Any, duration: float
+) -> Any:
+    weights, lengths = connectivity
+    tracts = lab.connectivity.Connectivity(
+        weights=weights,
+        tract_lengths=lengths,
+        region_labels=np.array(list("abcd")),
+        centres=np.zeros((4, 3)),
+        speed=np.array([4.0]),
+    )
+    horizon = int(np.rint(lengths / 4.0 / integrator.dt).max()) + 1
+    return lab.simulator.Simulator(
+        model=model,
+        connectivity=tracts,
+        coupling=coupling,
+        integrator=integrator,
+        initial_conditions=np.tile(start[None, :, :, None], (horizon, 1, 1, 1)),
+        monitors=(lab.monitors.Raw(),),
+        simulation_length=duration,
+    ).configure()
+
+
 @pytest.mark.parametrize("name", sorted(set(COUNTERPARTS) - {"linear"}))
 def test_coupling_agrees_with_one_step_of_tvbs_simulator(name):
     """Four regions, asymmetric weights: sign, direction and nonlinearity; its history is in single precision."""
@@ -297,23 +321,16 @@ def test_coupling_agrees_with_one_step_of_tvbs_simulator(name):
     states, weights = states[:, :4], rng.uniform(0.1, 1.0, (4, 4)) * (1 - np.eye(4))
     order = counterpart.theirs_from_ours or tuple(range(len(states)))
     whole = np.stack([np.zeros(4) if i is None else states[i] for i in order])
-    simulator = lab.simulator.Simulator(
+    simulator = _simulator(
         model=getattr(models, counterpart.model)(
             **{k: np.array([v]) for k, v in counterpart.parameters(drawn).items()}
         ),
-        connectivity=lab.connectivity.Connectivity(
-            weights=weights,
-            tract_lengths=np.zeros((4, 4)),
-            region_labels=np.array(list("abcd")),
-            centres=np.zeros((4, 3)),
-            speed=np.array([4.0]),
-        ),
+        connectivity=(weights, np.zeros((4, 4))),
         coupling=_coupling(name, mass),
         integrator=lab.integrators.EulerDeterministic(dt=step),
-        initial_conditions=whole[None, :, :, None],
-        monitors=(lab.monitors.Raw(),),
-        simulation_length=step,
-    ).configure()
+        start=whole,
+        duration=step,
+    )
     simulator.run()
     kept = [position for position, i in enumerate(order) if i is not None]
     theirs = (simulator.current_state[:, :, 0] - whole)[kept] / step
@@ -324,3 +341,30 @@ def test_coupling_agrees_with_one_step_of_tvbs_simulator(name):
     ours = _ours(mass, states, afferents, in_strengths)
     effect = ours - _ours(mass, states, 0 * afferents, 0 * in_strengths)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(effect).max())
+
+
+def test_network_with_delays_and_no_noise_runs_as_in_tvb():
+    """It holds the coupling still over both stages of Heun's step, so the two meet as the step shrinks, linearly."""
+    rng = np.random.default_rng(11)
+    weights, lengths = rng.uniform(0.1, 1.0, (4, 4)) * (1 - np.eye(4)), 0.08 * rng.integers(50, 500, (4, 4))
+    weights[2, 0] = lengths[1, 3] = 0.0  # a tract that is absent and one without delay
+    start = np.array([[1.5, 0.8, 1.0, 0.2], [0.5, -0.5, 0.3, -1.0]])
+    mass = neural_mass("montbrio-pazo-roxin")(Delta=1.0, J=15.0, eta=-3.5, milliseconds_per_unit=1.0)
+    network = Network(mass=mass, weights=weights, tract_lengths=lengths, velocity=4.0, coupling=STRENGTH, initial=start)
+    differences = []
+    for dt in (0.02, 0.01):
+        theirs = _simulator(
+            model=models.MontbrioPazoRoxin(eta=np.array([-3.5])),
+            connectivity=(weights, lengths),
+            coupling=coupling.Linear(a=np.array([STRENGTH]), b=np.array([0.0])),
+            integrator=lab.integrators.HeunDeterministic(dt=dt),
+            start=start,
+            duration=12.8,
+        )
+        theirs.run()
+        monitors = (TemporalAverage(0.0128),)
+        ours = simulate([network], [0], duration=0.0128, monitors=monitors, dt=dt, precision="double").final_state[0]
+        differences.append(ours - theirs.current_state[:, :, 0])
+    coarse, fine = differences
+    assert np.abs(fine).max() < 5e-3
+    assert np.abs(coarse - 2.0 * fine).max() < 0.1 * np.abs(fine).max()
