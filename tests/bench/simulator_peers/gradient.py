@@ -23,15 +23,18 @@ network = Network(
 )
 
 
-def compiled(seconds: float) -> tuple[Any, Any, Any]:
-    """Forward run and gradient by mass, weights, noise and initial state, compiled, and the inputs."""
+def compiled(seconds: float) -> tuple[Any, Any, Any, Any]:
+    """Forward run, gradient by mass, noise and initial state, the same and by weights, all compiled; and the inputs."""
     run, inputs = differentiable([network], [0], duration=seconds, monitors=[TemporalAverage(0.1)], dt=asked.dt)
 
     def loss(inputs: Any) -> jax.Array:
         return jnp.mean(run(inputs)[0] ** 2)
 
-    forward, backward = jax.jit(loss).lower(inputs).compile(), jax.jit(jax.grad(loss)).lower(inputs).compile()
-    return forward, backward, inputs
+    def loss_without_weights(inputs: Any) -> jax.Array:
+        return loss(inputs._replace(weights=jax.lax.stop_gradient(inputs.weights)))
+
+    functions = loss, jax.grad(loss_without_weights), jax.grad(loss)
+    return (*(jax.jit(function).lower(inputs).compile() for function in functions), inputs)
 
 
 def seconds_of(function: Any, inputs: Any) -> float:
@@ -44,7 +47,7 @@ def seconds_of(function: Any, inputs: Any) -> float:
 
 
 started = time.process_time()
-forward, backward, inputs = compiled(asked.seconds)
+forward, backward, by_weights, inputs = compiled(asked.seconds)
 compiling = time.process_time() - started
 four_times = compiled(4 * asked.seconds)[1]
 once = seconds_of(forward, inputs)
@@ -53,6 +56,7 @@ report(
     compile_seconds=compiling,
     mean=float(forward(inputs)) ** 0.5,
     gradient_over_forward=round(seconds_of(backward, inputs) / once, 2),
+    with_weights=round(seconds_of(by_weights, inputs) / once, 2),
     gradient_memory_mib=round(backward.memory_analysis().temp_size_in_bytes / 2**20, 2),
     memory_of_four_times_the_steps=round(
         four_times.memory_analysis().temp_size_in_bytes / backward.memory_analysis().temp_size_in_bytes, 2
