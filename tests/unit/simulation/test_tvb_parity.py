@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from tvb.simulator import lab
 
 from vbt.simulation import Network, TemporalAverage, simulate
 from vbt.simulation.neural_masses import neural_mass, neural_masses
 
-lab = pytest.importorskip("tvb.simulator.lab", reason="tvb-library is not installed ([dev] extra)")
 models, coupling = lab.models, lab.coupling
 
 TOLERANCE = 1e-10
