@@ -135,7 +135,7 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
     delayed = _delayed_afferents(problem.long_edges, now, block)
     # Time t lies in column (t − 1) mod ring, so a block fills aligned columns and none of its slices wraps.
     windows = []
-    for history in now.histories:
+    for history in now.histories if problem.short_edges.source.shape[0] else ():
         past = jax.lax.dynamic_slice_in_dim(history, jnp.mod(now.step - block, ring), block, axis=1)
         windows.append(jnp.concatenate([past, past], axis=1))
     earlier, later = (tuple(d[cut] for d in delayed) for cut in (slice(None, -1), slice(1, None)))
@@ -143,12 +143,12 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
     courses = problem.currents.course(now.step + jnp.arange(block))
     inputs = (jnp.arange(block), earlier, later, noise, courses)
     step = functools.partial(_step, problem, schedule)
-    (state, filled), activities = jax.lax.scan(step, (now.state, tuple(windows)), inputs)
+    (state, _), (activities, sent) = jax.lax.scan(step, (now.state, tuple(windows)), inputs)
     column = jnp.mod(now.step, ring)
     mirror = jnp.where(column == 0, ring, column)
     histories = []
-    for history, window in zip(now.histories, filled, strict=True):
-        fresh = jax.lax.dynamic_slice_in_dim(window, block, block, axis=1)
+    for history, signal in zip(now.histories, sent, strict=True):
+        fresh = jnp.moveaxis(signal, 0, 1)
         written = jax.lax.dynamic_update_slice_in_dim(history, fresh, column, axis=1)
         histories.append(jax.lax.dynamic_update_slice_in_dim(written, fresh, mirror, axis=1))
     return Moment(histories=tuple(histories), state=state, step=now.step + block), activities.mean(axis=0)
@@ -157,36 +157,81 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
 def _delayed_afferents(edges: Edges, now: Moment, block: int) -> tuple[Float[Array, "step region lane"], ...]:
     """Per channel the input along the long edges at the block's ``block + 1`` moments."""
     regions, width, lanes = now.histories[0].shape
-    ring = width - block
-    totals = tuple(jnp.zeros((regions, block + 1, lanes), history.dtype) for history in now.histories)
-    if edges.source.shape[0]:
-        starts = jnp.mod(now.step - edges.delay - 1, ring)
-        dimensions = jax.lax.GatherDimensionNumbers(
-            offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1)
+    ring, degree = width - block, edges.source.shape[0]
+    if not degree:
+        return tuple(jnp.zeros((block + 1, regions, lanes), history.dtype) for history in now.histories)
+    starts = jnp.mod(now.step - edges.delay - 1, ring)
+    return tuple(
+        jnp.moveaxis(_gathered(history, weight, edges.source, starts, block + 1), 1, 0)
+        for history, weight in zip(now.histories, edges.weights, strict=True)
+    )
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
+def _gathered(
+    history: Float[Array, "region ring lane"],
+    weights: Float[Array, "edge region lane"],
+    sources: Int[Array, "edge region"],
+    starts: Int[Array, "edge region"],
+    length: int,
+) -> Float[Array, "region step lane"]:
+    """Σ over a region's edges of weight times a slice of its source's history.
+
+    Its derivative is given: JAX's own would fill a whole history with zeros for every edge on the way back.
+    """
+    regions, _, lanes = history.shape
+    dimensions = jax.lax.GatherDimensionNumbers(offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1))
+
+    def add(total: Array, edge: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        source, start, weight = edge
+        arriving = jax.lax.gather(
+            history,
+            jnp.stack([source, start], axis=-1),
+            dimensions,
+            slice_sizes=(1, length, lanes),
+            mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
         )
+        return total + weight[:, None, :] * arriving, None
 
-        def add(totals: tuple[Array, ...], edge: Any) -> tuple[tuple[Array, ...], None]:
-            source, start, weights = edge
-            where = jnp.stack([source, start], axis=-1)
-            sums = []
-            for history, weight, total in zip(now.histories, weights, totals, strict=True):
-                arriving = jax.lax.gather(
-                    history,
-                    where,
-                    dimensions,
-                    slice_sizes=(1, block + 1, lanes),
-                    mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-                )
-                sums.append(total + weight[:, None, :] * arriving)
-            return tuple(sums), None
+    total: Array
+    total, _ = jax.lax.scan(add, jnp.zeros((regions, length, lanes), history.dtype), (sources, starts, weights))
+    return total
 
-        totals, _ = jax.lax.scan(add, totals, (edges.source, starts, edges.weights))
-    return tuple(jnp.moveaxis(total, 1, 0) for total in totals)
+
+@_gathered.defjvp
+def _gathered_jvp(length: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    history, weights, sources, starts = primals
+    linear = jax.custom_derivatives.linear_call(
+        lambda fixed, moved: _gathered(moved, *fixed, length),
+        functools.partial(_scattered, history.shape),
+        (weights, sources, starts),
+        tangents[0],
+    )
+    out: Array = _gathered(history, weights, sources, starts, length)
+    return out, linear + _gathered(history, tangents[1], sources, starts, length)
+
+
+def _scattered(shape: tuple[int, ...], fixed: tuple[Array, Array, Array], arrived: Array) -> Array:
+    """The transpose of `_gathered`: what arrived goes back to where it came from, in place."""
+    weights, sources, starts = fixed
+    dimensions = jax.lax.ScatterDimensionNumbers(
+        update_window_dims=(1, 2), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0, 1)
+    )
+
+    def add(history: Array, edge: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        source, start, weight = edge
+        where = jnp.stack([source, start], axis=-1)
+        mode = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
+        return jax.lax.scatter_add(history, where, weight[:, None, :] * arrived, dimensions, mode=mode), None
+
+    history: Array
+    history, _ = jax.lax.scan(add, jnp.zeros(shape, arrived.dtype), (sources, starts, weights))
+    return history
 
 
 def _step(
     problem: Problem, schedule: Schedule, carry: tuple[State, tuple[Array, ...]], inputs: Any
-) -> tuple[tuple[State, tuple[Array, ...]], Variable]:
+) -> tuple[tuple[State, tuple[Array, ...]], tuple[Variable, Channels]]:
     """One step. Every stage sees the input of its own moment: instant tracts carry the stage's own state."""
     state, windows = carry
     index, delayed_now, delayed_next, noise, course = inputs
@@ -196,7 +241,7 @@ def _step(
     for position, variable in enumerate(schedule.noisy):
         kicks[variable] = noise[position]
     now, later = (
-        tuple(d + s for d, s in zip(delayed, _short_afferents(problem.short_edges, windows, column), strict=True))
+        _with_short(delayed, problem.short_edges, windows, column)
         for delayed, column in ((delayed_now, block - 1 + index), (delayed_next, block + index))
     )
 
@@ -207,11 +252,12 @@ def _step(
 
     advance = _heun if schedule.integrator == "heun" else _runge_kutta
     state = advance(slope, state, now, later, schedule.dt, kicks, functools.partial(within_bounds, mass))
+    sent = mass.sent(state)
     windows = tuple(
         jax.lax.dynamic_update_slice_in_dim(window, signal[:, None, :], block + index, axis=1)
-        for window, signal in zip(windows, mass.sent(state), strict=True)
+        for window, signal in zip(windows, sent, strict=False)  # no windows where nothing looks back within a block
     )
-    return (state, windows), mass.activity(state)
+    return (state, windows), (mass.activity(state), sent)
 
 
 def _heun(slope: Any, state: State, now: Channels, later: Channels, dt: float, kicks: Any, hold: Any) -> State:
@@ -242,15 +288,15 @@ def _runge_kutta(slope: Any, state: State, now: Channels, later: Channels, dt: f
     return moved(weighted, dt)
 
 
-def _short_afferents(
-    edges: Edges, windows: tuple[Float[Array, "region step lane"], ...], column: Array
-) -> tuple[Any, ...]:
-    """Per channel the input along edges shorter than a block at the moment that lies in ``column`` of the window."""
-    if not edges.source.shape[0]:
-        return (0.0,) * len(windows)
+def _with_short(
+    delayed: Channels, edges: Edges, windows: tuple[Float[Array, "region step lane"], ...], column: Array
+) -> Channels:
+    """Per channel also the input along edges shorter than a block, at the moment in ``column`` of the window."""
+    if not windows:
+        return delayed
     return tuple(
-        (weight * window.at[edges.source, column - edges.delay].get(mode="promise_in_bounds")).sum(axis=0)
-        for window, weight in zip(windows, edges.weights, strict=True)
+        total + (weight * window.at[edges.source, column - edges.delay].get(mode="promise_in_bounds")).sum(axis=0)
+        for total, window, weight in zip(delayed, windows, edges.weights, strict=True)
     )
 
 
