@@ -79,17 +79,15 @@ class Currents(NamedTuple):
     level: Float[Array, "waveform lane"]
     oscillation: Float[Array, "waveform lane"]
 
-    def current(self, step: Int[Array, ""], dt: float) -> Float[Array, "region lane"]:
-        """The mean current over the time step that begins at ``step``."""
-        del dt  # built into the phases by `in_lanes`
-        return self.applied(self.course(step))
-
     def applied(self, course: Float[Array, "waveform lane"]) -> Float[Array, "region lane"]:
-        """What a mean waveform means to every region."""
+        """The mean currents of every region over the time step that a `course` is of."""
         return jnp.sum(self.amplitude * course[:, None, :], axis=0)
 
     def course(self, step: Int[Array, "..."]) -> Float[Array, "... waveform lane"]:
-        """The waveforms' means over the time steps that begin at ``step``, amplitudes left out."""
+        """The waveforms' means over the time steps that begin at ``step``, amplitudes left out.
+
+        Many steps at once: step by step this would cost more than the rest of the simulation.
+        """
         step = jnp.asarray(step)[..., None, None]
         dtype = self.level.dtype
         since, left = step - self.onset, self.offset - step

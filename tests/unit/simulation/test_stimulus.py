@@ -126,13 +126,13 @@ def test_waveforms_add_up():
     )
     currents = in_lanes([both, None], 2, 0.1)
     course = _means(LANES[:2], np.array([140]), 0.1, "single")[0]
-    got = np.asarray(currents.current(jnp.asarray(140), 0.1))
+    got = np.asarray(currents.applied(currents.course(jnp.asarray(140))))
     np.testing.assert_allclose(got[:, 0], [course[0] + 0.5 * course[1], 2.0 * course[1]], rtol=1e-6)
     assert (got[:, 1] == 0.0).all()
 
 
 def test_one_kernel_serves_every_kind_of_stimulus():
-    compiled = jax.jit(lambda currents, step: currents.current(step, 0.1))
+    compiled = jax.jit(lambda currents, step: currents.applied(currents.course(step)))
     for wave in LANES:
         stimulus = Stimulus(amplitude=np.ones((1, 3)), waveforms=(wave,))
         compiled(in_lanes([stimulus, None], 3, 0.1), jnp.asarray(5))
