@@ -67,9 +67,13 @@ class StudyReader:
         chosen = require_protocol(study)
         identity = _identity(chosen)
         with tempfile.TemporaryDirectory(prefix="vbt-deidentified-") as directory:
-            archive = self._deidentified(chosen, Path(directory), context)
+            self._deidentify(chosen, Path(directory), context)
             clean = require_protocol(read_study([directory]))
-            artifacts, repetition_time = self._volumes(clean, context)
+            volumes, repetition_time = _volumes(clean, context)
+            # Nothing is kept before all of it could be read: an erasure finds what the trail names, and the trail of a
+            # refused study names no artifact.
+            archive = self._put(_archive(Path(directory)), "application/x-tar", "deidentified.tar")
+        artifacts = {role: self._put(*volume) for role, volume in volumes.items()}
         message = event_pb2.StudyIngested(
             case_id=event.subject,
             revision=event.revision,
@@ -92,41 +96,50 @@ class StudyReader:
             apply=[lambda connection: self.vault.seal(connection, event.subject, identity.to_dict())],
         )
 
-    def _deidentified(self, chosen: ProtocolSet, directory: Path, context: StageContext) -> event_pb2.Artifact:
-        """Write clean instances to ``directory`` and keep them as one archive; nothing later reads the originals."""
+    def _deidentify(self, chosen: ProtocolSet, directory: Path, context: StageContext) -> None:
+        """Write clean instances to ``directory``; nothing later reads the originals."""
         instances = [instance for series in _series(chosen) for instance in series.instances]
-        archive = io.BytesIO()
-        with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
-            for number, instance in enumerate(instances):
-                context.progress("removing identities", 0.3 + 0.5 * number / len(instances))
-                dataset = deidentify(dcmread(instance.path), self.deidentification_key)
-                path = directory / f"{number:06d}.dcm"
-                dataset.save_as(path, enforce_file_format=True)
-                with path.open("rb") as content:
-                    entry = tarfile.TarInfo(path.name)
-                    entry.size = path.stat().st_size
-                    tar.addfile(entry, content)
-        return wire.to_wire(self.objects.put(archive.getvalue(), "application/x-tar", "deidentified.tar"))
+        for number, instance in enumerate(instances):
+            context.progress("removing identities", 0.3 + 0.5 * number / len(instances))
+            dataset = deidentify(dcmread(instance.path), self.deidentification_key)
+            dataset.save_as(directory / f"{number:06d}.dcm", enforce_file_format=True)
 
-    def _volumes(self, clean: ProtocolSet, context: StageContext) -> tuple[dict[str, event_pb2.Artifact], float]:
-        context.progress("reading diffusion volumes", 0.85)
-        diffusion = diffusion_volumes(clean.diffusion)
-        gradients = json.dumps({"bvals": diffusion.bvals.tolist(), "bvecs": diffusion.bvecs.tolist()}).encode()
-        artifacts = {
-            "diffusion": self._put_image(diffusion.image, "diffusion.nii.gz"),
-            "gradients": wire.to_wire(self.objects.put(gradients, "application/json", "gradients.json")),
-            "t1": self._put_image(anatomical_volume(clean.t1), "t1.nii.gz"),
-        }
-        if clean.fmri is None:
-            return artifacts, 0.0
-        context.progress("reading functional volumes", 0.95)
-        functional = functional_volumes(clean.fmri)
-        artifacts["fmri"] = self._put_image(functional.image, "fmri.nii.gz")
-        return artifacts, functional.repetition_time
+    def _put(self, content: bytes, media_type: str, name: str) -> event_pb2.Artifact:
+        return wire.to_wire(self.objects.put(content, media_type, name))
 
-    def _put_image(self, image: nib.Nifti1Image, name: str) -> event_pb2.Artifact:
-        content = gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
-        return wire.to_wire(self.objects.put(content, _NIFTI, name))
+
+def _archive(directory: Path) -> bytes:
+    """The files of a folder as a tar, the same bytes for the same files."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for path in sorted(directory.iterdir()):
+            with path.open("rb") as content:
+                entry = tarfile.TarInfo(path.name)
+                entry.size = path.stat().st_size
+                tar.addfile(entry, content)
+    return archive.getvalue()
+
+
+def _volumes(clean: ProtocolSet, context: StageContext) -> tuple[dict[str, tuple[bytes, str, str]], float]:
+    """Content, media type and name of the volumes by their role, and the repetition time in s (0 without fMRI)."""
+    context.progress("reading diffusion volumes", 0.85)
+    diffusion = diffusion_volumes(clean.diffusion)
+    gradients = json.dumps({"bvals": diffusion.bvals.tolist(), "bvecs": diffusion.bvecs.tolist()}).encode()
+    volumes = {
+        "diffusion": (_compressed(diffusion.image), _NIFTI, "diffusion.nii.gz"),
+        "gradients": (gradients, "application/json", "gradients.json"),
+        "t1": (_compressed(anatomical_volume(clean.t1)), _NIFTI, "t1.nii.gz"),
+    }
+    if clean.fmri is None:
+        return volumes, 0.0
+    context.progress("reading functional volumes", 0.95)
+    functional = functional_volumes(clean.fmri)
+    volumes["fmri"] = (_compressed(functional.image), _NIFTI, "fmri.nii.gz")
+    return volumes, functional.repetition_time
+
+
+def _compressed(image: nib.Nifti1Image) -> bytes:
+    return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
 
 
 def _received_files(engine: sa.Engine, case_id: str) -> list[Path]:
