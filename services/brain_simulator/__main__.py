@@ -7,11 +7,14 @@ import grpc
 from brain_simulator.handlers import ScenarioSimulator
 from brain_simulator.servicer import ScenarioServicer
 from brain_simulator.settings import SimulatorSettings
+from brain_simulator.simulation_servicer import SimulationServicer
 from vbt.api.event.v1.event_pb2 import ScenariosSimulated, TwinCalibrated
+from vbt.api.simulation.v1.experiment_pb2_grpc import add_SimulationServiceServicer_to_server
 from vbt.api.simulation.v1.simulation_pb2_grpc import add_ScenarioServiceServicer_to_server
 from vbt.platform.events import TWIN_CALIBRATED
 from vbt.platform.runtime import Runtime
 from vbt.platform.service import Service, line_step, run
+from vbt.platform.software import this_software
 from vbt.platform.steps import Steps
 
 NAME = "brain_simulator"
@@ -19,6 +22,14 @@ NAME = "brain_simulator"
 
 def build(runtime: Runtime, settings: SimulatorSettings) -> Service:
     """The service on an open runtime."""
+    on_demand = SimulationServicer(
+        runtime.objects, runtime.engine, this_software(NAME), places=settings.simulation.concurrent_runs
+    )
+
+    def add_servicers(steps: Steps[TwinCalibrated, ScenariosSimulated], server: grpc.Server) -> None:
+        add_ScenarioServiceServicer_to_server(ScenarioServicer(steps), server)
+        add_SimulationServiceServicer_to_server(on_demand, server)
+
     return line_step(
         runtime,
         settings,
@@ -30,17 +41,13 @@ def build(runtime: Runtime, settings: SimulatorSettings) -> Service:
             duration_seconds=settings.simulation.duration_seconds,
         ),
         gives=ScenariosSimulated,
-        add_servicer=_add_servicer,
+        add_servicer=add_servicers,
     )
 
 
 def main() -> None:
     """Run the service; what `vbt-brain-simulator` calls."""
     run(NAME, "Tries interventions on calibrated twins.", SimulatorSettings, build)
-
-
-def _add_servicer(steps: Steps[TwinCalibrated, ScenariosSimulated], server: grpc.Server) -> None:
-    add_ScenarioServiceServicer_to_server(ScenarioServicer(steps), server)
 
 
 if __name__ == "__main__":
