@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,7 @@ _ARRAYS = (
     "zero_targets", "zero_sources", "zero_weights",
     "keys", "sigma", "noise", "amplitudes", "courses", "stimulus", "activity", "means", "ends",
 )  # fmt: skip
+_compiling = threading.Lock()
 _PLACES = {name: i for i, name in enumerate((*_SIZES, *_ARRAYS))}
 
 
@@ -458,15 +460,21 @@ def is_available() -> bool:
     return bool(features.get("fma") or features.get("neon") or features.get("asimd"))
 
 
-@functools.cache
-def compiled(shape: Shape) -> Any:
-    """The machine code for a shape, as a function of a table of sizes and addresses.
+def compiled(shape: Shape) -> Callable[[int], None]:
+    """The machine code for a shape, as a function of the address of a table of sizes and addresses.
 
     Raises
     ------
     CannotLower
         where the mass uses an operation that has no vector instructions here.
     """
+    with _compiling:  # or every thread of a batch would compile the same
+        return code(shape)
+
+
+@functools.cache
+def code(shape: Shape) -> Callable[[int], None]:
+    """`compiled`, not guarded against doing it twice at once."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     with jax.enable_x64(shape.dtype == "float64"):

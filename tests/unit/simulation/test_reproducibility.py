@@ -99,11 +99,11 @@ def test_new_problems_of_the_same_shape_compile_nothing(engine):
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, *_args, **_rest: compilations.append(event) if "backend_compile" in event else None
     )
-    codes = native.compiled.cache_info().misses
+    codes = native.code.cache_info().misses
     kernels = [watching.observe._cache_size(), kernel.stretch("cpu")._cache_size()]
     for seed in range(1, 5):
         run(seed, 3.5 + seed / 4)
-    assert native.compiled.cache_info().misses == codes
+    assert native.code.cache_info().misses == codes
     assert [watching.observe._cache_size(), kernel.stretch("cpu")._cache_size()] == kernels
     assert compilations == []
     jax.jit(lambda x: 3.0 * x)(1.0)
@@ -116,7 +116,7 @@ def test_the_native_kernel_compiles_within_five_seconds(oscillating):
     network = dataclasses.replace(
         oscillating, mass=Epileptor(), initial=None, sigma=(0, 0, 0, 0.01, 0.01, 0), coupling=0.01
     )
-    native.compiled.cache_clear()
+    native.code.cache_clear()
     began = time.process_time()
     simulate([network], [0], duration=0.01, monitors=[TemporalAverage(0.01)], dt=0.05)
     assert time.process_time() - began < 5.0
