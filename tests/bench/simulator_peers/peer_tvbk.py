@@ -25,8 +25,12 @@ if asked.model == "MPR":
     step, initial, sent = tvbk.step_mpr, (0.05, -2.0), 0.05
     values = (1.0, 0.0, 1.0, 15.0, -5.0)  # tau, I, Delta, J, eta; then cr, the weight of the coupling
     noise = (deviation, deviation)
-else:
-    raise SystemExit("tvbk's Jansen-Rit takes linear coupling of y1 - y2, not the sigmoid")
+else:  # its Jansen-Rit sends one state along tracts instead of a rate and has one coupling for all lanes
+    step, initial, sent = tvbk.step_jr, (0.1, 20.0, 15.0, 0.0, 0.0, 0.0), 0.1
+    values = (3.25, 22.0, 0.1, 0.05, 6.0, 0.0025, 0.56, 135.0, 1.0, 0.8, 0.25, 0.25, 0.22)  # and I, left at zero
+    noise = (0.0, 0.0, 0.0, 0.0, deviation, 0.0)
+    connections.weights[:] *= 0.01
+    couplings[:] = 0.0
 parameters = np.zeros((batches, asked.regions, len(values) + 1, LANES), "f")
 parameters[:, :, :-1] = np.array(values, "f")[None, None, :, None]
 parameters[:, :, -1] = couplings[:, None]
