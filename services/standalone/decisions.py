@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import sqlalchemy as sa
@@ -62,15 +60,12 @@ def erase(engine: sa.Engine, settings: SuiteSettings, case_id: str) -> Erased:
         vault=Vault(SiteKeys(settings.keys_directory)),
         objects=open_objects(settings),
         spool=settings.spool_directory,
+        reports=settings.data / "reports",
         software=this_software("standalone"),
         actor="vbt erase",
         operator=operator(),
     )
-    erased = eraser.erase(case_id)
-    written: Path = settings.data / "reports" / case_id
-    if written.exists():
-        shutil.rmtree(written)
-    return erased
+    return eraser.erase(case_id)
 
 
 def _entry(

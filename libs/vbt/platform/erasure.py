@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import pwd
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Eraser:
     Parameters
     ----------
     spool : the folder of received files, with ``quarantine`` in it
+    reports : the folder of reports that were written out, a folder for each case
     actor, operator : for the trail: the command, and who gave it
     """
 
@@ -52,6 +54,7 @@ class Eraser:
     vault: Vault
     objects: Objects
     spool: Path
+    reports: Path
     software: Software
     actor: str
     operator: str
@@ -62,7 +65,7 @@ class Eraser:
         Raises
         ------
         Rejected : ``case-unknown``
-        NotYet : ``case-not-ended``; ``spool-unreachable``, or the artifacts are out of reach
+        NotYet : ``case-not-ended``; ``spool-unreachable``, or the artifacts are out of reach; ``state-still-read``
         """
         if not self.spool.is_dir():
             raise _no_spool()
@@ -76,6 +79,8 @@ class Eraser:
             files = [*self._images(connection, case), *self._kept_aside(case)]
             mine, shared = _artifacts(connection, case_id)
         images = _unlink(files)
+        if (written := self.reports / case_id).exists():
+            shutil.rmtree(written)
         artifacts = sum(self.objects.remove(sha256) for sha256 in mine)
         with self.engine.begin() as connection:
             # Of the study, images may have come since the first look: no row goes without its file.
@@ -141,11 +146,15 @@ class Eraser:
 
     def _wipe(self) -> None:
         """Leave nothing of the rows in SQLite's log file; ``secure_delete`` has overwritten them in the database."""
-        if self.engine.dialect.name == "sqlite":
-            with self.engine.connect() as connection:
-                raw = connection.connection.driver_connection
-                if raw is not None:
-                    raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if self.engine.dialect.name != "sqlite":
+            return
+        with self.engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            if raw is None:
+                return
+            (is_busy, *_) = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise _still_read()
 
     def _entry(self, case: Case, action: str, detail: Mapping[str, object]) -> AuditEntry:
         return AuditEntry(
@@ -208,6 +217,15 @@ def _no_spool() -> NotYet:
         rule="a case is erased where its received files can be reached",
         got="no spool directory here",
         action="run this where the ingest service keeps its files, with the same settings",
+    )
+
+
+def _still_read() -> NotYet:
+    return NotYet(
+        "state-still-read",
+        rule="an erasure overwrites what the database's files still hold",
+        got="somebody who reads an older state",
+        action="everything else is erased; end long readings of the database and erase the case again",
     )
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from standalone.cli import app
+from standalone.decisions import erase
 from standalone.suite import suite_settings
 from vbt.errors import NotYet, Rejected
 from vbt.platform import audit, cases, stages, state
@@ -175,6 +176,21 @@ def test_an_image_that_comes_during_the_erasure_leaves_no_file_without_a_row(
     monkeypatch.setattr(Objects, "remove", comes)
     (erased,) = site.run("erase", case_id, "--yes", "--json")
     assert (erased["images"], erased["images_missing"]) == (2, 0)
+    assert site.holds(CANARY) == []
+
+
+def test_an_erasure_that_left_something_in_the_log_file_says_so(site: Site) -> None:
+    case_id = site.case("study", Status.DONE)
+    site.engine.dispose()
+    sa.event.listen(site.engine, "connect", lambda raw, _: raw.execute("PRAGMA busy_timeout = 50"))
+    reader = open_state(site.settings.state_url)
+    with reading(reader) as connection:
+        cases.read_case(connection, case_id)
+        with pytest.raises(NotYet, match="older state"):
+            erase(site.engine, site.settings, case_id)
+        assert {Path(path).name for path in site.holds(CANARY)} <= {"vbt.db", "vbt.db-wal"}
+    reader.dispose()
+    erase(site.engine, site.settings, case_id)
     assert site.holds(CANARY) == []
 
 
