@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from vbt.simulation._native import _PLACES, BLOCK, Shape, compiled, vector_width
+from vbt.simulation._equations import Shape, vector_width
+from vbt.simulation._native import _PLACES, BLOCK, compiled
 from vbt.simulation._network import Network, delay_steps
 from vbt.simulation._noise import noise_keys
 from vbt.simulation._stimulus import in_lanes

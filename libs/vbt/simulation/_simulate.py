@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from vbt.errors import Unsound
 from vbt.simulation import _native
+from vbt.simulation._equations import vector_width
 from vbt.simulation._forward import Forward
 from vbt.simulation._kernel import Integrator, Schedule
 from vbt.simulation._lowering import CannotLower
@@ -199,7 +200,7 @@ def checked_timing(
 
 
 def _lanes(engine: Engine, precision: str) -> int:
-    return LANES if engine == "xla" else _native.vector_width(_dtype(precision))
+    return LANES if engine == "xla" else vector_width(_dtype(precision))
 
 
 def _dtype(precision: str) -> Any:
