@@ -464,7 +464,14 @@ class _Session:
 def _settings(monitor: Any) -> dict[str, Any]:
     """What is compiled into a monitor; its arrays are among the inputs."""
     static = {f.name: getattr(monitor, f.name) for f in dataclasses.fields(monitor) if f.metadata.get("static")}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in static.items()}
+    return {name: _told(value) for name, value in static.items()}
+
+
+def _told(value: Any) -> Any:
+    # JSON has no infinity, which is where a spectrum without a highest frequency ends.
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _inputs(networks: Sequence[Network], monitors: Sequence[Monitor]) -> dict[str, np.ndarray]:
