@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from opentelemetry.trace import Span, SpanKind
 from pynetdicom import AE, AllStoragePresentationContexts
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_ingest.association_span import AssociationSpan
 from dicom_ingest.dimse import (
     C_CANCEL_RQ,
     C_ECHO_RQ,
@@ -39,7 +39,7 @@ from dicom_ingest.dimse import (
     response,
 )
 from dicom_ingest.spool import Arrival, Conflict, Malformed, Spool, is_valid_uid
-from vbt.platform.tracing import open_span, traceparent
+from vbt.errors import NotYet
 
 VERIFICATION = "1.2.840.10008.1.1"
 # Deflated (…1.2.1.99) is not offered: inflating 1 MiB of it can take gigabytes. Big endian is retired.
@@ -113,8 +113,16 @@ OnStored = Callable[[ReceivedInstance], None]
 OnQuarantined = Callable[[QuarantinedObject], None]
 
 
-class NotRecorded(Exception):
+class NotRecorded(NotYet):
     """Raised by `on_stored` when its row could not be committed: the sender is told to try again (A700)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "image-not-recorded",
+            rule="an image is taken when its file and its row are durable",
+            got="no access to the state",
+            action="send it again",
+        )
 
 
 class Receiver:
@@ -150,9 +158,10 @@ class Receiver:
 
     def open_associations(self) -> frozenset[str]:
         """Names of the associations that may still send, as `ReceivedInstance.association` gives them."""
-        if self._server is None:
+        server = self._server  # read once: another thread may stop the receiver
+        if server is None:
             return frozenset()
-        connections = [association.dul.socket for association in self._server.active_associations]
+        connections = [association.dul.socket for association in server.active_associations]
         return frozenset(connection.name for connection in connections if isinstance(connection, _Connection))
 
     def start(self) -> None:
@@ -351,7 +360,7 @@ class _Stores:
     def __init__(self, receiver: Receiver, association: Any) -> None:
         self._receiver, self._association = receiver, association
         self.name = uuid.uuid4().hex
-        self._trace = _Trace(self.name)
+        self._trace = AssociationSpan(self.name)
         self._command_set = CommandBuffer()
         self._command: Command | None = None
         self._arrival: Arrival | None = None
@@ -453,7 +462,6 @@ class _Stores:
             )
             return CANNOT_UNDERSTAND
         spooled, duplicate = kept
-        self._trace.stored += 1
         self._receiver.on_stored(
             ReceivedInstance(
                 sop_key=spooled.sop_key,
@@ -467,38 +475,13 @@ class _Stores:
                 traceparent=self._trace.traceparent,
             )
         )
+        self._trace.stored += 1
         return SUCCESS
 
     def _quarantine(self, arrival: Arrival, reason: str, status: int) -> int:
         path, sha256, size = self._receiver.spool.quarantine(arrival)
         self._receiver.on_quarantined(QuarantinedObject(reason, sha256, path, self.name, size))
         return status
-
-
-class _Trace:
-    """The span of one association; it is written only for one that stores, so that echoes and probes leave none."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._connected_ns = time.time_ns()
-        self._span: Span | None = None
-        self.traceparent = ""
-        self.stored = 0
-
-    def begin(self) -> None:
-        """The first object comes."""
-        if self._span is None:
-            attributes = {"vbt.association": self._name}
-            self._span = open_span(
-                "dicom association", started_ns=self._connected_ns, kind=SpanKind.SERVER, attributes=attributes
-            )
-            self.traceparent = traceparent(self._span)
-
-    def end(self) -> None:
-        """The connection is closed; idempotent."""
-        if self._span is not None and self._span.is_recording():
-            self._span.set_attribute("vbt.instances", self.stored)
-            self._span.end()
 
 
 def _hang_up(association: Any) -> None:

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from dicom_ingest.intake import STAGE, Intake
 from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
 from vbt.api.event.v1.event_pb2 import StudyReceived
+from vbt.errors import NotYet
 from vbt.platform import cases, state
 from vbt.platform.cases import Status
 from vbt.platform.software import this_software
@@ -127,6 +128,17 @@ def test_a_study_left_open_by_a_crash_is_closed_after_the_next_start(engine: sa.
     assert len(listed(engine)) == 1
     close(new_intake(engine))
     assert [event.revision for event in published(engine)] == [1]
+
+
+def test_who_sends_while_the_state_is_away_is_asked_to_come_back(
+    engine: sa.Engine, intake: Intake, tmp_path: Path
+) -> None:
+    """Over C-STORE as A700, over gRPC as UNAVAILABLE, which is what the guard makes of NotYet."""
+    engine.dispose()
+    (tmp_path / "vbt.db").rename(tmp_path / "away.db")
+    (tmp_path / "vbt.db").mkdir()
+    with pytest.raises(NotYet):
+        receive(intake, "study", 1)
 
 
 def test_what_is_kept_aside_is_one_stopped_case_per_association(engine: sa.Engine, intake: Intake) -> None:
