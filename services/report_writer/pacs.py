@@ -54,7 +54,7 @@ def send_report(pdf: bytes, case: CaseContext, identity: PatientIdentity, settin
             "pacs-refused-report",
             rule="the PACS must store the report",
             got=f"status {status:04X}",
-            action="let the PACS store Encapsulated PDF objects of this suite, then send the study again",
+            action="let the PACS store Encapsulated PDF objects of this suite, then replay the dead letter",
         )
     return 1
 
