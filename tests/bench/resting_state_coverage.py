@@ -26,7 +26,7 @@ from scipy.special import expit, logit
 from vbt.connectome import Connectome, build_connectome, regional_bold
 from vbt.inference import PRIORS, Posterior, band_spectra, calibrate_resting_state
 from vbt.inference._linear_network import resting_state
-from vbt.inference._resting_state import observe
+from vbt.inference._resting_state import nearness_of, observe
 from vbt.simulation import Bold, RestingTwin, effective_weights, simulate, static_covariance
 from vbt.synthetic import PatientSettings, TwinParameters, make_patient
 
@@ -141,7 +141,7 @@ class ByLaplace:
     def __call__(self, c: Connectome, bold: np.ndarray, t: dict[str, float], seed: int) -> dict[str, Any]:
         spectra = band_spectra(bold, REPETITION_TIME)
         with jax.enable_x64(True):
-            observed = observe(c.weights, c.region_labels, spectra)
+            observed = observe(c.weights, c.region_labels, nearness_of(c.centres), spectra)
             self._posterior = self._posterior or Posterior(resting_state, observed)
             mode = self._posterior.mode(observed, starts=2, rng_seed=seed)
             where = self._posterior.split(mode.location[None])

@@ -5,7 +5,8 @@ out thin bundles more than thick ones. So a connection of measured weight w (in 
 probability 1/(1 + (w/w0)^−k), and its true weight is w^{1/b}. The recording decides on w0 and k, for false connections
 carry no activity; on b it says nothing that it does not say on p, so b widens p's interval by what digital patients
 show of b. So does a run: what one recording, prepared by one pipeline, says of g differs from the next by r on g's
-logit.
+logit. And regional BOLD is a measurement: voxels and registration mix what neighbours show, region j entering region
+i's signal with m·exp(−distance/9 mm).
 """
 
 from __future__ import annotations
@@ -53,8 +54,9 @@ PRIORS = {
     # Digital patients with seeds 0 to 3, the whole way from their diffusion images: 1.23, 1.08, 1.12, 1.16 (log-log
     # slope of measured on true weights). Twice their spread and more, for real brains are harder.
     "b": Prior("log-normal", (0.14, 0.15)),
-    # Between the halves of published recordings logit g differs by .06 more than its interval; regressing motion and
-    # tissue signals out of digital patients' runs takes .10 off it.
+    "m": Prior("half-normal", (0.0, 0.3)),
+    # Between the halves of published recordings logit g differs by .06 more than its interval; regressing tissue and
+    # motion signals out of digital patients' runs took up to .14 off it.
     "r": Prior("normal", (0.0, 0.1)),
 }
 
@@ -65,6 +67,7 @@ class Observed(NamedTuple):
     log_weights: Float[Array, "region region"]  # symmetrised, in units of the median; 0 where there is no connection
     connected: Float[Array, "region region"]
     homotopic: Float[Array, "region region"]
+    nearness: Float[Array, "region region"]  # exp(−distance/9 mm), 0 on the diagonal
     spectra: Float[Array, "band region region"]
     counts: Float[Array, " band"]
 
@@ -79,13 +82,14 @@ def coupling(observed: Observed, site: Mapping[str, Array]) -> Float[Array, "reg
 
 
 def signal_correlation(observed: Observed, site: Mapping[str, Array]) -> Float[Array, "region region"]:
-    """Correlation of slow fluctuations, (I − gW)⁻² + (u/N) 1 1ᵀ scaled to unit diagonal."""
+    """Correlation of slow fluctuations, (I − gW)⁻² + (u/N) 1 1ᵀ mixed between neighbours, scaled to unit diagonal."""
     weights = coupling(observed, site)
     regions = weights.shape[0]
     g = jax.nn.sigmoid(jax.scipy.special.logit(site["g"]) + site["r"])
     factor = jax.scipy.linalg.cho_factor(jnp.eye(regions) - g * weights)
     response = jax.scipy.linalg.cho_solve(factor, jnp.eye(regions))
-    covariance = response @ response.T + site["u"] / regions
+    mixing = jnp.eye(regions) + site["m"] * observed.nearness
+    covariance = mixing @ (response @ response.T + site["u"] / regions) @ mixing.T
     deviation = jnp.sqrt(jnp.diagonal(covariance))
     return covariance / (deviation[:, None] * deviation[None, :])
 

@@ -36,7 +36,8 @@ _STARTS = 4
 _REPLICATES = 100
 _BRAINSTEM = "brainstem"
 _OF_THE_NETWORK = ("g", "p", "h")
-_OF_MEASURING = ("w0", "k", "b", "r")
+_OF_MEASURING = ("w0", "k", "b", "r", "m")
+_NEIGHBOURS_MM = 9.0
 _SCALARS = (*_OF_THE_NETWORK, "u", "n", *_OF_MEASURING)
 
 
@@ -58,8 +59,8 @@ def calibrate_resting_state(
     Inferred: g, p, h, the variance u of a signal shared by all regions, observation noise n, one power per frequency
     band and one gain per region, and of tractography's errors (`coupling_at`) the weight w0 at which a connection is as
     likely real as not and the steepness k there. The exponent b by which tractography distorts weights and the run's
-    own departure r of logit g have priors, and widen p and g. The feature is the cross-spectrum averaged over bands
-    between .01 and .1 Hz.
+    own departure r of logit g have priors, and widen p and g; m is how much of its neighbours a region's signal shows.
+    The feature is the cross-spectrum averaged over bands between .01 and .1 Hz.
 
     Parameters
     ----------
@@ -78,11 +79,12 @@ def calibrate_resting_state(
     index = np.flatnonzero(used)
     labels = tuple(connectome.region_labels[i] for i in index)
     weights = connectome.weights[np.ix_(index, index)]
+    nearness = nearness_of(connectome.centres[index])
     tell("cross-spectra", 0.0)
     spectra = band_spectra(bold[:, index], repetition_time)
     # float64 for this computation only: the switch is thread-local and ends with the block.
     with jax.enable_x64(True):
-        observed = observe(weights, labels, spectra)
+        observed = observe(weights, labels, nearness, spectra)
         posterior = _posterior(len(index), len(spectra.counts))
         tell("finding the mode", 0.02)
         mode = posterior.mode(observed, starts=_STARTS, rng_seed=rng_seed)
@@ -93,7 +95,7 @@ def calibrate_resting_state(
             def heard(phase: str, fraction: float, divergences: int) -> None:
                 tell(f"{phase}, {divergences} divergent", 0.05 + 0.9 * fraction)
 
-        fitted = functools.partial(_Fit, connectome, weights, labels, spectra, observed, posterior)
+        fitted = functools.partial(_Fit, connectome, weights, labels, nearness, spectra, observed, posterior)
         sampled = posterior.sample(
             observed,
             mode,
@@ -128,7 +130,16 @@ def used_regions(connectome: Connectome, bold: Float[np.ndarray, "time region"])
     return np.asarray(named & varies & (strength > 0))
 
 
-def observe(weights: np.ndarray, region_labels: tuple[str, ...], spectra: BandSpectra) -> Observed:
+def nearness_of(centres: Float[np.ndarray, "region 3"]) -> Float[np.ndarray, "region region"]:
+    """exp(−distance/9 mm) between regions, 0 on the diagonal: how neighbours' signals mix on digital patients."""
+    near = np.exp(-np.linalg.norm(centres[:, None] - centres[None], axis=-1) / _NEIGHBOURS_MM)
+    np.fill_diagonal(near, 0.0)
+    return np.asarray(near)
+
+
+def observe(
+    weights: np.ndarray, region_labels: tuple[str, ...], nearness: np.ndarray, spectra: BandSpectra
+) -> Observed:
     """The connectome and cross-spectra as the model's data."""
     relative = _relative(weights)
     connected = relative > 0.0
@@ -136,6 +147,7 @@ def observe(weights: np.ndarray, region_labels: tuple[str, ...], spectra: BandSp
         np.log(np.where(connected, relative, 1.0)),
         connected,
         homotopic_pairs(region_labels),
+        nearness,
         spectra.spectra,
         spectra.counts,
     )
@@ -146,7 +158,7 @@ def observe(weights: np.ndarray, region_labels: tuple[str, ...], spectra: BandSp
 def _posterior(regions: int, bands: int) -> Posterior:
     """The compiled model for a number of regions and bands."""
     square = jnp.eye(regions)
-    shapes = Observed(square, square, square, jnp.stack([square] * bands), jnp.ones(bands))
+    shapes = Observed(square, square, square, square, jnp.stack([square] * bands), jnp.ones(bands))
     return Posterior(resting_state, shapes)
 
 
@@ -155,6 +167,7 @@ class _Fit:
     connectome: Connectome
     weights: np.ndarray
     labels: tuple[str, ...]
+    nearness: np.ndarray
     spectra: BandSpectra
     observed: Observed
     posterior: Posterior
@@ -224,11 +237,14 @@ def _relative(weights: np.ndarray) -> np.ndarray:
     return np.asarray(symmetric / np.median(symmetric[symmetric > 0.0]))
 
 
-def model_correlation(weights: np.ndarray, labels: tuple[str, ...], value: Mapping[str, Any]) -> np.ndarray:
+def model_correlation(
+    weights: np.ndarray, labels: tuple[str, ...], nearness: np.ndarray, value: Mapping[str, Any]
+) -> np.ndarray:
     """Correlation of slow fluctuations at one posterior draw; the NumPy twin of the model's own."""
     coupled = coupling_at(weights, labels, value)
     run = scipy.special.expit(scipy.special.logit(float(value["g"])) + float(value["r"]))
-    covariance = static_covariance(coupled, run) + float(value["u"]) / len(labels)
+    mixing = np.eye(len(labels)) + float(value["m"]) * nearness
+    covariance = mixing @ (static_covariance(coupled, run) + float(value["u"]) / len(labels)) @ mixing.T
     return _correlation(covariance)
 
 
@@ -252,9 +268,8 @@ def _calibration(
     if not parameters[0].identifiable:
         reasons = (*reasons, f"the recording does not identify g: shrinkage {parameters[0].shrinkage:.2f}")
     medians = {name: np.median(value, axis=(0, 1)) for name, value in fit.constrained.items()}
-    fitted = _correlation(
-        model_correlation(fit.weights, fit.labels, medians) + float(medians["n"]) * np.eye(len(fit.labels))
-    )
+    modelled = model_correlation(fit.weights, fit.labels, fit.nearness, medians)
+    fitted = _correlation(modelled + float(medians["n"]) * np.eye(len(fit.labels)))
     empirical = _correlation(fit.spectra.correlation)
     checks, ceiling = _predictive_checks(fit, empirical, fitted, rng_seed)
     symmetric = 0.5 * (fit.weights + fit.weights.T)
@@ -328,7 +343,7 @@ def _predictive_checks(
 def _replicate(fit: _Fit, draw: int, rng: np.random.Generator) -> np.ndarray:
     """FC of one recording with the bins of the measured one, bands weighted as fitted."""
     value = {name: array.reshape(-1, *array.shape[2:])[draw] for name, array in fit.constrained.items()}
-    correlation = model_correlation(fit.weights, fit.labels, value)
+    correlation = model_correlation(fit.weights, fit.labels, fit.nearness, value)
     counts = fit.spectra.counts
     noise = value["n"] * (counts * value["c"]).sum() / counts.sum()
     regions = len(fit.labels)
@@ -351,7 +366,8 @@ def _split_half_z(fit: _Fit, bold: np.ndarray, repetition_time: float, rng_seed:
         return float("nan")
     location, variance = [], []
     for piece in pieces:
-        mode: Mode = fit.posterior.mode(observe(fit.weights, fit.labels, piece), starts=2, rng_seed=rng_seed)
+        observed = observe(fit.weights, fit.labels, fit.nearness, piece)
+        mode: Mode = fit.posterior.mode(observed, starts=2, rng_seed=rng_seed)
         location.append(float(fit.posterior.split(mode.location[None])["g_normal"][0]))
         variance.append(float(fit.posterior.split(np.diag(mode.covariance)[None])["g_normal"][0]))
     return float((location[0] - location[1]) / np.sqrt(sum(variance)))

@@ -21,7 +21,7 @@ from vbt.inference import (
 )
 from vbt.inference._linear_network import coupling, resting_state
 from vbt.inference._nuts import Posterior
-from vbt.inference._resting_state import observe
+from vbt.inference._resting_state import nearness_of, observe
 from vbt.simulation import effective_weights
 
 TRUTH = {"g": 0.8, "p": 0.7, "h": 0.5}
@@ -78,7 +78,7 @@ def test_mode_and_curvature_cover_the_truth_as_often_as_they_claim(connectome_of
         spectra = band_spectra(recording(connectome, rng, **truth), 2.0)
         with jax.enable_x64(True):
             measured = tracked(connectome, rng)
-            observed = observe(measured.weights, measured.region_labels, spectra)
+            observed = observe(measured.weights, measured.region_labels, nearness_of(measured.centres), spectra)
             posterior = posterior or Posterior(resting_state, observed)
             mode = posterior.mode(observed, starts=2, rng_seed=seed)
             where = posterior.split(mode.location[None])
@@ -94,7 +94,7 @@ def test_coupling_in_the_model_is_the_one_that_scenarios_use(connectome):
     value = {"p": 0.6, "h": 0.3, "w0": 0.4, "k": 2.5, "b": 1.2}
     spectra = band_spectra(np.random.default_rng(0).normal(size=(400, 24)), 2.0)
     with jax.enable_x64(True):
-        observed = observe(connectome.weights, connectome.region_labels, spectra)
+        observed = observe(connectome.weights, connectome.region_labels, nearness_of(connectome.centres), spectra)
         mine = np.asarray(coupling(observed, value))
     np.testing.assert_allclose(mine, coupling_at(connectome.weights, connectome.region_labels, value))
 
