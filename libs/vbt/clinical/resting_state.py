@@ -197,8 +197,8 @@ def _methods(calibration: Calibration, run: ScenarioRun | None) -> tuple[str, ..
         "Model: slow fluctuations of a stable linear network, x ∝ (I − gW)⁻¹ noise; W is the cross-section of a "
         "connection to a power plus a homotopic weight, scaled to a largest eigenvalue of 1.",
         "Inferred: g, p, h, the variance of a shared signal, observation noise, one power per band and one gain per "
-        "region; how much of its neighbours a region's signal shows; and, for tractography errs, from which weight on a "
-        "connection is taken as real.",
+        "region; how much of its neighbours a region's signal shows; and, since tractography errs, from which weight "
+        "on a connection is taken as real.",
         _tractography(calibration),
         f"Sampler: NumPyro NUTS, {calibration.sampler.draws} draws in 4 chains from overdispersed starts.",
         "Ceiling: a recording of this length from the model itself would agree with the fit with "
