@@ -70,7 +70,8 @@ class Steps(Generic[Input, Result]):
             filled.case_id = case.case_id  # type: ignore[attr-defined]
             filled.revision = case.revision  # type: ignore[attr-defined]
             publish(connection, self._event(case, filled))
-            audit.record(connection, self._entry(case))
+            entry_id = audit.entry_id(self.stage, request_key, "step.submitted")
+            audit.record(connection, self._entry(case, entry_id, "step.submitted"))
         return case.case_id
 
     def get(self, case_id: str) -> tuple[step_pb2.Step, Result | None]:
@@ -100,7 +101,15 @@ class Steps(Generic[Input, Result]):
     def cancel(self, case_id: str) -> bool:
         """Ask the stage to stop; False where the case had ended."""
         with self.engine.begin() as connection:
-            return cases.request_cancel(connection, case_id)
+            taken = cases.request_cancel(connection, case_id)
+            entry = self._entry(
+                cases.read_case(connection, case_id),
+                str(uuid.uuid4()),  # each request is an act of its own
+                "case.cancel-requested",
+                "success" if taken else "refused",
+            )
+            audit.record(connection, entry)
+        return taken
 
     def _event(self, case: Case, message: Message) -> Event:
         return Event(
@@ -113,13 +122,13 @@ class Steps(Generic[Input, Result]):
             value=message.SerializeToString(deterministic=True),
         )
 
-    def _entry(self, case: Case) -> audit.AuditEntry:
+    def _entry(self, case: Case, entry_id: str, action: str, outcome: audit.Outcome = "success") -> audit.AuditEntry:
         return audit.AuditEntry(
-            event_id=audit.entry_id(self.stage, case.study_key, "step.submitted"),
+            event_id=entry_id,
             case_id=case.case_id,
             revision=case.revision,
-            action="step.submitted",
-            outcome="success",
+            action=action,
+            outcome=outcome,
             actor=self.stage,
             software=self.software,
         )

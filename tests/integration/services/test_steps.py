@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,10 @@ def test_an_ended_step_cannot_be_cancelled(site: Site, simulated: event_pb2.Scen
     case_id = submit(site, simulated, "r1")
     list(site.stub.WatchReport(report_pb2.WatchReportRequest(case_id=case_id)))
     assert not site.stub.CancelReport(report_pb2.CancelReportRequest(case_id=case_id)).accepted
+    with site.runtime.engine.connect() as connection:
+        *_, last = connection.exec_driver_sql("SELECT entry FROM audit_outbox ORDER BY id").scalars()
+    entry = json.loads(last)
+    assert (entry["action"], entry["outcome"], entry["case_id"]) == ("case.cancel-requested", "refused", case_id)
 
 
 def test_an_unknown_case_is_refused_with_its_rule(site: Site) -> None:
