@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from standalone import show
+from standalone.simulate import simulate
 from vbt.errors import NotYet, TwinError
 
 DEFAULT_DATA = Path("vbt-data")
@@ -38,6 +39,7 @@ app.add_typer(report_app, name="report")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(consent_app, name="consent")
+app.command()(simulate)
 
 Data = Annotated[Path, typer.Option("--data", help="The suite's directory, as given to `vbt up`.", envvar="VBT_DATA")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -360,6 +362,22 @@ def replay(case: CaseId, data: Data = DEFAULT_DATA, json_: Json = False) -> None
         console.print(answer_table(answers))
     codes = {answer.exit_code for answer in answers}
     sys.exit(1 if 1 in codes else max(codes, default=2))
+
+
+def case_connectome(case: str, data: Path) -> Any:
+    """The connectome of the case whose id begins so.
+
+    Raises
+    ------
+    NotYet : the case has none, or none yet
+    """
+    from standalone.results import load_connectome
+    from vbt.platform import cases
+    from vbt.platform.runtime import open_objects
+
+    with _state(data) as connection:
+        found = cases.read_case(connection, _full_id(connection, case))
+    return load_connectome(found, open_objects(_settings(data)))
 
 
 def _consent(found: list[str], status: Literal["permit", "deny"], reference: str, data: Path, as_json: bool) -> None:
