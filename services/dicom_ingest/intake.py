@@ -150,12 +150,18 @@ class Intake:
             )
             known = [other for stage in case.stages for other in stage.detail.get("objects", ())]
             error = _refusal(thing.reason, len(known) + 1)
+            kept = {
+                "code": thing.reason,
+                "sha256": thing.sha256,
+                "bytes": thing.size,
+                "study_key": thing.study_key,  # by which an erasure of the study finds it
+            }
             detail = {
                 "code": error.code,
                 "rule": error.rule,
                 "got": error.got,
                 "action": error.action,
-                "objects": [*known, {"code": thing.reason, "sha256": thing.sha256, "bytes": thing.size}],
+                "objects": [*known, kept],
             }
             stages.finish(
                 connection, case.case_id, case.revision, STAGE, Status.STOPPED, detail=detail, message=str(error)

@@ -100,13 +100,14 @@ class ReceivedInstance:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedObject:
-    """One object that was kept aside: `malformed`, `sop-instance-mismatch` or `conflicting-duplicate`."""
+    """One object that was kept aside; `study_key` empty where nobody can tell its study."""
 
-    reason: str
+    reason: str  # `malformed`, `sop-instance-mismatch` or `conflicting-duplicate`
     sha256: str
     path: Path
     association: str
     size: int
+    study_key: str = ""
 
 
 OnStored = Callable[[ReceivedInstance], None]
@@ -312,10 +313,8 @@ class _Connection(AssociationSocket):
         if not isinstance(self.socket, ssl.SSLSocket):
             # Linux drops back to delayed acknowledgement by itself, so it is asked for anew after each read.
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-        if received:
-            self._incoming += received
-        else:
-            self._peer_closed = True
+        self._incoming += received
+        self._peer_closed = not received
 
     def _has_whole_pdu(self) -> bool:
         if len(self._incoming) < 6:
@@ -454,11 +453,12 @@ class _Stores:
         except Malformed:
             return self._quarantine(arrival, "malformed", CANNOT_UNDERSTAND)
         if identifiers.sop_instance_uid != command.sop_instance_uid:
-            return self._quarantine(arrival, "sop-instance-mismatch", MISMATCH)
+            study_key = self._receiver.spool.key(identifiers.study_instance_uid)
+            return self._quarantine(arrival, "sop-instance-mismatch", MISMATCH, study_key)
         kept = self._receiver.spool.keep(arrival, identifiers)
         if isinstance(kept, Conflict):
             self._receiver.on_quarantined(
-                QuarantinedObject("conflicting-duplicate", kept.sha256, kept.path, self.name, kept.size)
+                QuarantinedObject("conflicting-duplicate", kept.sha256, kept.path, self.name, kept.size, kept.study_key)
             )
             return CANNOT_UNDERSTAND
         spooled, duplicate = kept
@@ -478,9 +478,9 @@ class _Stores:
         self._trace.stored += 1
         return SUCCESS
 
-    def _quarantine(self, arrival: Arrival, reason: str, status: int) -> int:
+    def _quarantine(self, arrival: Arrival, reason: str, status: int, study_key: str = "") -> int:
         path, sha256, size = self._receiver.spool.quarantine(arrival)
-        self._receiver.on_quarantined(QuarantinedObject(reason, sha256, path, self.name, size))
+        self._receiver.on_quarantined(QuarantinedObject(reason, sha256, path, self.name, size, study_key))
         return status
 
 

@@ -107,7 +107,9 @@ class DicomServicer(dicom_pb2_grpc.DicomServiceServicer):
                 return "quarantined"
         if isinstance(kept, Conflict):
             self._intake.quarantined(
-                QuarantinedObject("conflicting-duplicate", kept.sha256, kept.path, association, kept.size)
+                QuarantinedObject(
+                    "conflicting-duplicate", kept.sha256, kept.path, association, kept.size, kept.study_key
+                )
             )
             return "quarantined"
         spooled, duplicate = kept

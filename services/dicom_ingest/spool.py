@@ -56,6 +56,7 @@ class Conflict:
     """Other bytes under a SOP Instance UID that is already spooled; they went to quarantine."""
 
     sop_key: str
+    study_key: str
     sha256: str
     path: Path
     size: int
@@ -99,7 +100,7 @@ class Spool:
             os.link(arrival.path, path)
         except FileExistsError:
             if _sha256(path) != sha256:
-                return Conflict(sop_key, sha256, self._to_quarantine(arrival.path), size)
+                return Conflict(sop_key, spooled.study_key, sha256, self._to_quarantine(arrival.path), size)
             duplicate = True
         else:
             duplicate = False

@@ -208,6 +208,7 @@ def erase(
 ) -> None:
     """Destroy identity, images, artifacts and reports of cases that ended, for good; the ledger keeps digests only.
 
+    Objects kept aside go with their study; where they were malformed, nobody can tell it: erase the quarantine's case.
     What was delivered to the EHR or the PACS stays there, backups and a Kafka bus keep what they hold until they
     expire, and sending the study again starts it anew unless its consent was withdrawn.
     """
@@ -427,7 +428,8 @@ def _full_id(connection: Any, prefix: str) -> str:
     """The case whose id begins so."""
     from vbt.platform import cases
 
-    found = cases.cases_beginning_with(connection, prefix)
+    # Every id begins with nothing: a script's empty variable must not name the only case there is.
+    found = cases.cases_beginning_with(connection, prefix) if prefix else []
     if len(found) == 1:
         return found[0]
     errors.print(

@@ -181,6 +181,7 @@ def test_other_bytes_under_one_uid_are_quarantined(receiver: Receiver, ledger: L
     assert [statuses[0], statuses[2]] == [0, 0]
     assert statuses[1] >> 12 == 0xC
     assert [thing.reason for thing in ledger.quarantined] == ["conflicting-duplicate"]
+    assert ledger.quarantined[0].study_key == ledger.stored[0].study_key
     assert dcmread(ledger.stored[0].path).PixelData == image(1).PixelData
     assert dcmread(ledger.quarantined[0].path).PixelData == other.PixelData
 
@@ -193,6 +194,7 @@ def test_object_whose_uids_disagree_is_quarantined(receiver: Receiver, ledger: L
     association.release()
     assert received == 0xA900
     assert [thing.reason for thing in ledger.quarantined] == ["sop-instance-mismatch"]
+    assert ledger.quarantined[0].study_key == receiver.spool.key(made.StudyInstanceUID)
 
 
 def encoded(made: Dataset) -> bytes:

@@ -12,7 +12,7 @@ import os
 import pwd
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +76,7 @@ class Eraser:
                 raise _not_ended()
             self._destroy_identity(connection, case)
         with reading(self.engine) as connection:
-            files = [*self._images(connection, case), *self._kept_aside(case)]
+            files = [*self._images(connection, case), *self._kept_aside(_aside(connection, case))]
             mine, shared = _artifacts(connection, case_id)
         images = _unlink(files)
         if (written := self.reports / case_id).exists():
@@ -111,13 +111,12 @@ class Eraser:
         path = Path(stored)
         return self.spool / path.parent.name / path.name
 
-    def _kept_aside(self, case: Case) -> Iterator[Path]:
-        """The files of a case of objects that were kept aside: they have random names, so their content tells them."""
-        wanted = {thing["sha256"] for stage in case.stages for thing in stage.detail.get("objects", ())}
-        if wanted:
+    def _kept_aside(self, digests: Set[str]) -> Iterator[Path]:
+        """The files in quarantine that have these contents; their names are random."""
+        if digests:
             for path in (self.spool / "quarantine").glob("*.dcm"):
                 with path.open("rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() in wanted:
+                    if hashlib.file_digest(file, "sha256").hexdigest() in digests:
                         yield path
 
     def _forget(self, connection: sa.Connection, case: Case) -> list[Path]:
@@ -168,6 +167,19 @@ class Eraser:
             software=self.software,
             detail={**detail, "operator": self.operator},
         )
+
+
+def _aside(connection: sa.Connection, case: Case) -> set[str]:
+    """Digests of objects that were kept aside, in this very case, or in another where they are known to be its study's.
+
+    Of a malformed object nobody can tell the study: it goes with the case that says so.
+    """
+    found = {thing["sha256"] for stage in case.stages for thing in stage.detail.get("objects", ())}
+    named = sa.select(state.stage.c.detail).where(state.stage.c.detail.contains(case.study_key, autoescape=True))
+    for detail in connection.execute(named).scalars():
+        things = json.loads(detail).get("objects", ())
+        found |= {thing["sha256"] for thing in things if thing.get("study_key") == case.study_key}
+    return found
 
 
 def _artifacts(connection: sa.Connection, case_id: str) -> tuple[set[str], set[str]]:

@@ -143,10 +143,11 @@ def test_who_sends_while_the_state_is_away_is_asked_to_come_back(
 
 def test_what_is_kept_aside_is_one_stopped_case_per_association(engine: sa.Engine, intake: Intake) -> None:
     for sha256 in ("a" * 64, "b" * 64):
-        intake.quarantined(QuarantinedObject("malformed", sha256, Path("aside"), "association-1", 10))
+        intake.quarantined(QuarantinedObject("malformed", sha256, Path("aside"), "association-1", 10, "study"))
     (case,) = listed(engine)
     assert case.status is Status.STOPPED
-    assert [thing["sha256"][0] for thing in case.stages[0].detail["objects"]] == ["a", "b"]
+    objects = case.stages[0].detail["objects"]
+    assert [(thing["sha256"][0], thing["study_key"]) for thing in objects] == [("a", "study"), ("b", "study")]
     with reading(engine) as connection:
         topics = connection.execute(sa.select(state.outbox.c.topic)).scalars().all()
         entries = connection.execute(sa.select(sa.func.count()).select_from(state.audit_outbox)).scalar()

@@ -220,6 +220,22 @@ def test_objects_kept_aside_are_erased_with_their_case(site: Site) -> None:
     assert (aside.exists(), other.exists()) == (False, True)
 
 
+def test_objects_of_a_study_that_were_kept_aside_are_erased_with_the_study(site: Site) -> None:
+    import hashlib
+
+    case_id = site.case("study", Status.DONE)
+    aside = site.settings.spool_directory / "quarantine" / "random.dcm"
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    aside.write_bytes(CANARY)
+    with site.engine.begin() as connection:
+        case = cases.create_case(connection, study_key="association:1", protocol="quarantine", status=Status.STOPPED)
+        kept = {"code": "conflicting-duplicate", "sha256": hashlib.sha256(CANARY).hexdigest(), "bytes": 16}
+        detail = {"objects": [{**kept, "study_key": "study"}]}
+        stages.finish(connection, case.case_id, 1, "receive", Status.STOPPED, detail=detail)
+    (erased,) = site.run("erase", case_id, "--yes", "--json")
+    assert (erased["images"], aside.exists()) == (2, False)
+
+
 def test_a_case_that_runs_can_be_cancelled_and_one_that_ended_cannot(site: Site) -> None:
     running, ended = site.case("one", Status.RUNNING), site.case("two", Status.DONE)
     assert site.run("case", "cancel", running, "--json") == {"case_id": running, "decision": "cancel", "taken": True}
@@ -247,6 +263,9 @@ def test_consent_holds_for_the_study_from_the_next_step_on(site: Site) -> None:
 @pytest.mark.parametrize("command", [["case", "cancel"], ["consent", "grant", "--reference", "R"], ["erase", "--yes"]])
 def test_a_decision_about_no_case_is_a_wrong_usage(site: Site, command: list[str]) -> None:
     site.run(*command, "zzz", expect=2)
+    case_id = site.case("study", Status.DONE)
+    site.run(*command, "", expect=2)
+    assert site.actions(case_id) == ["connectome.built"]
 
 
 def _entry(case_id: str) -> AuditEntry:
