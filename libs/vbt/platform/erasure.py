@@ -72,7 +72,8 @@ class Eraser:
         with self.engine.begin() as connection:
             connection.execute(sa.select(state.case.c.case_id).where(state.case.c.case_id == case_id).with_for_update())
             case = cases.read_case(connection, case_id)
-            if case.status not in FINISHED:
+            # A case that stopped may still be told of in a report, whose writing would outlive the erasure.
+            if case.status not in FINISHED or Status.RUNNING in {stage.status for stage in case.stages}:
                 raise _not_ended()
             self._destroy_identity(connection, case)
         with reading(self.engine) as connection:
@@ -218,8 +219,8 @@ def _not_ended() -> NotYet:
     return NotYet(
         "case-not-ended",
         rule="a case is erased after it ended, so that no work on it is left over",
-        got="a case that still runs",
-        action="cancel it with `vbt case cancel`, wait until it stopped, and erase it then",
+        got="a case that still runs, or whose end is still being reported",
+        action="cancel it with `vbt case cancel` if it runs, wait until no stage is at work, and erase it then",
     )
 
 

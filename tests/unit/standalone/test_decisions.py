@@ -143,6 +143,19 @@ def test_a_running_case_is_not_erased(site: Site) -> None:
     assert site.actions(case_id) == ["connectome.built"]
 
 
+def test_a_stopped_case_is_not_erased_while_its_stop_is_being_reported(site: Site) -> None:
+    """The report has the patient's name in it, and would be kept after the erasure."""
+    case_id = site.case("study", Status.STOPPED)
+    with site.engine.begin() as connection:
+        stages.begin(connection, case_id, 1, "report_writer")
+    with pytest.raises(NotYet) as refused:
+        erase(site.engine, site.settings, case_id)
+    assert refused.value.code == "case-not-ended"
+    with site.engine.begin() as connection:
+        stages.finish(connection, case_id, 1, "report_writer", Status.DONE)
+    assert erase(site.engine, site.settings, case_id).images == 1
+
+
 def test_a_second_run_finishes_an_erasure_that_broke_off(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     case_id = site.case("study", Status.DONE, b"derived")
 
