@@ -48,10 +48,6 @@ class Tier(StrEnum):
     FILE = "file"
 
 
-KEPT = frozenset({Tier.NOT_TAKEN, Tier.FILE})
-"""Tiers of a report that is not in the EHR."""
-
-
 @dataclass(frozen=True)
 class Delivery:
     """What was delivered.
