@@ -31,6 +31,7 @@ from vbt.dicom import (
     read_study,
     require_protocol,
 )
+from vbt.errors import NotYet
 from vbt.platform import events, state, wire
 from vbt.platform.events import Event
 from vbt.platform.identity import Vault
@@ -62,6 +63,7 @@ class StudyReader:
     def __call__(self, event: Event, context: StageContext) -> Effects:
         received = wire.decode(event, event_pb2.StudyReceived)
         paths = _received_files(context.engine, event.subject)
+        _require_reachable(paths)
         study = read_study(paths, lambda message, fraction: context.progress(message, 0.3 * fraction))
         _require_whole_files(study)
         chosen = require_protocol(study)
@@ -147,6 +149,18 @@ def _received_files(engine: sa.Engine, case_id: str) -> list[Path]:
     rows = sa.select(state.instance.c.path).where(state.instance.c.study_key == study_key)
     with reading(engine) as connection:
         return [Path(path) for path in connection.execute(rows.order_by(state.instance.c.path)).scalars()]
+
+
+def _require_reachable(paths: Sequence[Path]) -> None:
+    """A disk that is away says nothing about the images: the study must wait for it, not be refused for them."""
+    missing = sum(not path.is_file() for path in paths)
+    if missing:
+        raise NotYet(
+            "spool-unreachable",
+            rule="received images stay in the spool until their study was read",
+            got=f"{missing} of {len(paths)} files out of reach",
+            action="check the disk of the spool; the study is read again later",
+        )
 
 
 def _require_whole_files(study: Study) -> None:

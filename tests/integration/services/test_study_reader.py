@@ -1,4 +1,4 @@
-"""A study that is refused leaves nothing in the store that an erasure would not find."""
+"""What a study that cannot be read comes to: a refusal that leaves nothing behind, or another try."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydicom.uid import JPEGBaseline8Bit
 from dicom_ingest.handlers import StudyReader
 from dicom_ingest.settings import IngestSettings
 from vbt.api.event.v1.event_pb2 import StudyReceived
-from vbt.errors import Rejected
+from vbt.errors import NotYet, Rejected
 from vbt.platform import cases, state
 from vbt.platform.audit import ConsentDecision
 from vbt.platform.events import STUDY_RECEIVED, Event
@@ -63,7 +63,16 @@ def test_a_study_whose_pixels_cannot_be_decoded_leaves_no_artifact(runtime: Runt
     assert kept_objects(runtime) == []
 
 
-def read(runtime: Runtime, study: Path) -> None:
+def test_a_spool_that_is_out_of_reach_refuses_no_study(runtime: Runtime, tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    (folder / "1.dcm").touch()
+    with pytest.raises(NotYet) as later:
+        read(runtime, folder, gone=True)
+    assert later.value.code == "spool-unreachable"
+
+
+def read(runtime: Runtime, study: Path, *, gone: bool = False) -> None:
     with runtime.engine.begin() as connection:
         case = cases.create_case(connection, study_key="study", protocol="resting_state")
         for path in study.rglob("*.dcm"):
@@ -71,6 +80,8 @@ def read(runtime: Runtime, study: Path) -> None:
             connection.execute(
                 sa.insert(state.instance).values(**row, path=str(path), received_at=0.0, association="a")
             )
+    if gone:
+        study.rename(study.with_name("elsewhere"))
     received = StudyReceived(case_id=case.case_id, revision=1, protocol="resting_state")
     event = Event(
         id="e", source="t", type=STUDY_RECEIVED, subject=case.case_id, revision=1, value=received.SerializeToString()
