@@ -66,8 +66,7 @@ class ConnectomeBuild:
     ----------
     connectome : weights are sums over streamlines of 100 mm over the length, tract lengths are medians
     counts : streamlines between two regions
-    verdict : ``"sound"`` where all checks passed, else ``"review"``: a person decides
-    quality : the checks
+    quality : the checks; where one did not pass, a person decides
     methods : what was done, one sentence each
     pictures : PNG by name: ``anatomy``, ``fibres``, ``weights``, ``lengths``
     anatomy : the patient's brain, tissues and regions, which `regional_bold` needs
@@ -76,7 +75,6 @@ class ConnectomeBuild:
 
     connectome: Connectome
     counts: Float[np.ndarray, "region region"]
-    verdict: str
     quality: tuple[QualityCheck, ...]
     methods: tuple[str, ...]
     pictures: dict[str, bytes]
@@ -149,7 +147,6 @@ def build_connectome(
     return ConnectomeBuild(
         connectome=connectome,
         counts=edges.counts,
-        verdict="sound" if all(check.passed for check in quality) else "review",
         quality=quality,
         methods=_methods(series, fibres),
         pictures=pictures,
