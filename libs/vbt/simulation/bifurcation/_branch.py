@@ -145,7 +145,7 @@ def follow_equilibria(
     values = low + (high - low) * (np.arange(sites) + 0.5) / sites
     for site, value in enumerate(values):
         watch.check()
-        found = equilibria(system, float(value), starts=starts, box=box)
+        found = equilibria(system, float(value), starts=starts, box=box, watch=watch)
         for number, point in enumerate(found):
             portion = (site + number / len(found)) / sites, (site + (number + 1) / len(found)) / sites
             if not any(_passes(branch, point, system) for branch in branches):

@@ -14,9 +14,11 @@ from jaxtyping import Array, Complex, Float
 from scipy.stats import qmc
 
 from vbt.simulation.bifurcation._system import Field, System
+from vbt.simulation.bifurcation._watch import Watch
 
 _ITERATIONS = 80
 _TOGETHER = 32  # starts solved side by side, so that a large network does not fill the memory
+_LARGE = 64  # state variables beyond which a call is a few starts, so that the search can be stopped soon
 _ZERO = 1e-9  # a real part this small, relative to the spectrum, is no sign of either stability
 _SAME = 1e-6
 
@@ -86,6 +88,7 @@ def equilibria(
     starts: int = 256,
     box: tuple[Sequence[float], Sequence[float]] | None = None,
     also: Sequence[Float[np.ndarray, " state"]] = (),
+    watch: Watch | None = None,
 ) -> tuple[Equilibrium, ...]:
     """The steady states that damped Newton iterations reach from a Sobol sequence of starts.
 
@@ -99,6 +102,7 @@ def equilibria(
     box : lowest and highest start of each variable; by default around the model's start state, half of the starts
         within its own size and half ten times as far
     also : further states to start from
+    watch : asked between the starts of a large network whether to go on
 
     Returns
     -------
@@ -107,12 +111,28 @@ def equilibria(
     value = system.value if parameter is None else float(parameter)
     begin = np.concatenate([_starts(system, starts, box), *(np.atleast_2d(state) for state in also)])
     low, high = system.bounds
-    with jax.enable_x64(True):
-        found = _newton(system.field, begin, system.scale, value, system.constants)
-    states, steps = np.asarray(found[0]), np.asarray(found[1])
+    states, steps = _search(system, begin, value, watch)
     inside = ((states >= low - _SAME * system.scale) & (states <= high + _SAME * system.scale)).all(axis=1)
     states = states[(steps < 1e-8) & inside]
     return tuple(equilibrium(system, state, value) for state in _distinct(states, system.scale))
+
+
+def _search(
+    system: System, begin: Float[np.ndarray, "start state"], value: float, watch: Watch | None
+) -> tuple[Float[np.ndarray, "start state"], Float[np.ndarray, " start"]]:
+    """Where the iterations end, and how long their last steps were."""
+    block = len(begin) if system.size <= _LARGE else max(1, 600 // system.size)
+    # The last block is filled up, so that it is no other shape to compile.
+    padded = np.concatenate([begin, np.repeat(begin[-1:], -len(begin) % block, axis=0)])
+    states, steps = [], []
+    for first in range(0, len(padded), block):
+        if watch is not None:
+            watch.check()
+        with jax.enable_x64(True):
+            found = _newton(system.field, padded[first : first + block], system.scale, value, system.constants)
+        states.append(np.asarray(found[0]))
+        steps.append(np.asarray(found[1]))
+    return np.concatenate(states)[: len(begin)], np.concatenate(steps)[: len(begin)]
 
 
 def _starts(
