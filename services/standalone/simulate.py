@@ -64,9 +64,15 @@ def simulate(
     ] = None,
     monitor: Annotated[
         list[str] | None,
-        typer.Option("--monitor", metavar="average|bold|psd[=PERIOD]", help="What to observe; PERIOD in s."),
+        typer.Option(
+            "--monitor",
+            metavar="average|bold|psd[=PERIOD]",
+            help="What to observe, PERIOD in s; average where none is given.",
+        ),
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option("--seed", min=0, help="One run per seed.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", min=0, help="One run per seed; 0 where none is given.")
+    ] = None,
     sweep: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +81,9 @@ def simulate(
             help="Go through a parameter, coupling or velocity; more span a grid.",
         ),
     ] = None,
-    integrator: Annotated[str, typer.Option("--integrator", metavar="heun|rk4")] = "heun",
+    integrator: Annotated[
+        str, typer.Option("--integrator", metavar="heun|rk4", help="rk4 is for networks without noise.")
+    ] = "heun",
     double: Annotated[bool, typer.Option("--double", help="Compute with 64 bits.")] = False,
     continued: Annotated[
         str,

@@ -207,7 +207,8 @@ def _network(asked: Asked, connectome: Connectome | None) -> api.NetworkModel:
         )
     )
     for path in asked.conditions:
-        model.conditions.add(record_json=path.read_text())
+        # What is not UTF-8 is no JSON either, and is refused as such.
+        model.conditions.add(record_json=path.read_text(encoding="utf-8", errors="replace"))
     if asked.resect:
         model.conditions.add(record_json=Resection(regions=tuple(asked.resect)).to_json())
     return model

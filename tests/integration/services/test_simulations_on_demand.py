@@ -203,6 +203,24 @@ def test_a_deadline_stops_the_computation(site: Site, model: api.NetworkModel) -
     assert seconds_until_free(site, model) < 5.0
 
 
+def test_a_deadline_stops_a_continuation_too(site: Site, model: api.NetworkModel) -> None:
+    large = Connectome(
+        weights=1.0 - np.eye(50),
+        tract_lengths=20.0 * (1.0 - np.eye(50)),
+        region_labels=tuple(f"r{i}" for i in range(50)),
+        centres=np.zeros((50, 3)),
+        is_cortical=np.ones(50, dtype=bool),
+        parcellation="fifty",
+    )
+    kept = site.runtime.objects.put(large.to_npz(), "application/x-npz", "connectome.npz")
+    network = api.NetworkModel(neural_mass="jansen-rit", connectome=wire.to_wire(kept), coupling=0.1, velocity_m_s=4.0)
+    request = api.ContinueRequest(network=network, parameter="coupling", lowest=0.0, highest=1.0, starts=1024)
+    with pytest.raises(grpc.RpcError) as late:
+        list(site.stub.Continue(request, timeout=3.0))
+    assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert seconds_until_free(site, model) < 10.0
+
+
 def test_every_run_is_on_the_trail_without_a_word_of_the_caller(site: Site, model: api.NetworkModel) -> None:
     model.connectome.name = "Doe^Jane.npz"
     result = ended(site.stub.Simulate(api.SimulateRequest(network=model, protocol=protocol())))
