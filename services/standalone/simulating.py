@@ -19,6 +19,7 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from brain_simulator import continuations, experiments, networks
 from brain_simulator.continuations import Continued
@@ -109,19 +110,32 @@ def list_models(model: str, console: Console, *, as_json: bool) -> None:
         return
     for name, kind in found.items():
         told = _described(kind)
-        console.print(f"[bold]{name}[/bold]  {told['about']}", soft_wrap=True)
+        console.print(Text.assemble((name, "bold"), f"  {told['about']}"), soft_wrap=True)
         console.print(
-            f"  variables {', '.join(told['variables'])}; noise on {', '.join(told['noise_variables'])}; "
+            f"variables {', '.join(told['variables'])}; noise on {', '.join(told['noise_variables'])}; "
             f"dt at most {told['largest_dt_ms']:g} ms",
             style="dim",
         )
-        table = Table(box=None, pad_edge=False, padding=(0, 1))
-        for heading in ("name", "symbol", "meaning", "unit", "default", "domain", "source"):
-            table.add_column(heading, overflow="fold")
-        for row in told["parameters"]:
-            table.add_row(*(f"{cell:g}" if isinstance(cell, float) else cell for cell in row.values()))
-        console.print(table)
+        console.print(_parameter_table(told["parameters"]))
+        for number, source in enumerate(_sources(told["parameters"]), start=1):
+            console.print(f"[{number}] {source}", style="dim", markup=False, soft_wrap=True)
         console.print()
+
+
+def _parameter_table(rows: list[dict[str, Any]]) -> Table:
+    """The rows of a neural mass, their sources by number."""
+    sources = _sources(rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in ("name", "symbol", "meaning", "unit", "default", "domain", "source"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        cells = [f"{cell:g}" if isinstance(cell, float) else cell for cell in row.values()]
+        table.add_row(*(Text(cell) for cell in (*cells[:-1], f"[{sources.index(row['source']) + 1}]")))
+    return table
+
+
+def _sources(rows: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["source"] for row in rows))
 
 
 def connectome_from(path: Path | None, case: str, data: Path) -> Connectome | None:
