@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import struct
 import uuid
 from collections.abc import Iterator
 from typing import Literal
 
 import grpc
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_partial
 
 from dicom_ingest.intake import Intake
@@ -18,12 +16,10 @@ from dicom_ingest.spool import Arrival, Conflict, Malformed, Spool
 from vbt.api.dicom.v1 import dicom_pb2 as api
 from vbt.api.dicom.v1 import dicom_pb2_grpc
 from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
+from vbt.dicom import UNPARSABLE
 from vbt.errors import NotYet
 from vbt.platform.steps import Steps
 from vbt.platform.tracing import traceparent
-
-# What pydicom raises where the first piece of a file is no DICOM file head.
-UNPARSABLE = (InvalidDicomError, EOFError, ValueError, KeyError, AttributeError, TypeError, struct.error)
 
 Fate = Literal["stored", "duplicate", "quarantined"]
 

@@ -7,6 +7,7 @@ from vbt.dicom._encapsulated_report import encapsulated_report as encapsulated_r
 from vbt.dicom._encapsulated_report import references as references
 from vbt.dicom._identity import PatientIdentity as PatientIdentity
 from vbt.dicom._identity import patient_identity as patient_identity
+from vbt.dicom._instance import UNPARSABLE as UNPARSABLE
 from vbt.dicom._instance import Instance as Instance
 from vbt.dicom._instance import Unreadable as Unreadable
 from vbt.dicom._roles import Role as Role

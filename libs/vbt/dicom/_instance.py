@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -22,13 +25,17 @@ from pydicom.uid import (
 from vbt.dicom._gradients import GRADIENT_TAGS, PHILIPS_001, Gradient, private_value, read_gradient
 from vbt.dicom._identity import PatientKey
 from vbt.dicom._mosaic import MOSAIC_TAGS, Mosaic, read_mosaic
-from vbt.errors import Rejected
+from vbt.errors import NotYet, Rejected
 
-# Everything pydicom is known to raise on hostile or broken input: it promises no exception type of its own.
+# Everything pydicom is known to raise on hostile or broken input: it promises no exception type of its own. OSError is
+# not among them, because it may speak of the disk: see `telling_disk_from_content`.
 UNPARSABLE = (
     InvalidDicomError, BytesLengthException, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError,
-    NotImplementedError, RecursionError, OverflowError, OSError, struct.error,
+    NotImplementedError, RecursionError, OverflowError, struct.error,
 )  # fmt: skip
+# None: pydicom and the decoders say it of the content. EINVAL, EOVERFLOW: a length in the file led to a place that
+# cannot be.
+_ERRNO_OF_CONTENT = {None, errno.EINVAL, errno.EOVERFLOW}
 
 MR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
@@ -146,10 +153,26 @@ class Unreadable:
     reason: Rejected
 
 
-def read_instance(path: Path) -> Instance | Unreadable:
-    """Read the header of one file; never raises for what the file holds."""
+@contextmanager
+def telling_disk_from_content() -> Iterator[None]:
+    """What the system says of the disk becomes `NotYet`; what is said of the content, one of `UNPARSABLE`."""
     try:
-        with path.open("rb") as file:
+        yield
+    except OSError as error:
+        if error.errno in _ERRNO_OF_CONTENT:
+            raise InvalidDicomError from error
+        raise _unreachable() from error
+
+
+def read_instance(path: Path) -> Instance | Unreadable:
+    """Read the header of one file; never raises for what the file holds.
+
+    Raises
+    ------
+    NotYet : ``image-unreachable`` where the system cannot read the file now
+    """
+    try:
+        with telling_disk_from_content(), path.open("rb") as file:
             if path.stat().st_size < 132:
                 return Unreadable(path, _not_dicom())
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -393,6 +416,15 @@ def _malformed() -> Rejected:
         rule="a DICOM file must parse",
         got="elements that break the encoding rules",
         action="export the image again",
+    )
+
+
+def _unreachable() -> NotYet:
+    return NotYet(
+        "image-unreachable",
+        rule="the disk must give the images that it holds",
+        got="an error of the disk or of the system",
+        action="check the disk and the system's limits; the images are read again later",
     )
 
 

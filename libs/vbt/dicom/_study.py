@@ -114,6 +114,10 @@ def read_study(paths: Iterable[Path | str], progress: Progress | None = None) ->
     ----------
     paths : files, or folders that are searched to any depth
     progress : called with a short text and the fraction read
+
+    Raises
+    ------
+    NotYet : ``image-unreachable`` where the system cannot read a file now
     """
     files = _files(paths)
     instances: list[Instance] = []

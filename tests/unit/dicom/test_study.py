@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 from vbt.dicom import Role, anatomical_volume, diffusion_volumes, read_study, require_protocol
-from vbt.errors import Rejected
+from vbt.errors import NotYet, Rejected
 
 Write = Callable[..., Path]
 
@@ -188,6 +190,41 @@ def test_deflated_file_is_refused_unopened(tmp_path: Path, write_diffusion: Writ
     (tmp_path / "bomb").mkdir()
     (tmp_path / "bomb" / "bomb.dcm").write_bytes(head + bomb)
     assert _refusal(tmp_path / "bomb") == "unreadable-transfer-syntax"
+
+
+@contextmanager
+def _no_more_files() -> Iterator[None]:
+    """Opening any file fails with EMFILE."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_system_that_cannot_open_a_file_says_nothing_about_the_image(write_diffusion: Write) -> None:
+    paths = sorted(write_diffusion().iterdir())
+    with _no_more_files(), pytest.raises(NotYet) as later:
+        read_study(paths)
+    assert later.value.code == "image-unreachable"
+    assert str(paths[0]) not in str(later.value)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_system_that_cannot_open_a_file_says_nothing_about_its_pixels(
+    write_diffusion: Write, *, compressed: bool
+) -> None:
+    folder = write_diffusion()
+    for path in folder.iterdir() if compressed else ():
+        image = dcmread(path)
+        image.compress(RLELossless)
+        image.save_as(path, enforce_file_format=True)
+    series = read_study([folder]).series[0]
+    with _no_more_files(), pytest.raises(NotYet) as later:
+        diffusion_volumes(series)
+    assert later.value.code == "image-unreachable"
+    assert diffusion_volumes(series).image.get_fdata()[2, 3, 4, 1] == 1026
 
 
 def test_sequence_bomb_is_refused(write_diffusion: Write, write_t1: Write) -> None:
