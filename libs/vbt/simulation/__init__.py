@@ -13,9 +13,9 @@ from vbt.simulation._conditions import resect as resect
 from vbt.simulation._conduction import relative_speed as relative_speed
 from vbt.simulation._conduction import velocity_from_g_ratio as velocity_from_g_ratio
 from vbt.simulation._conduction import velocity_from_myelin as velocity_from_myelin
+from vbt.simulation._cortex import desikan_killiany_sources as desikan_killiany_sources
 from vbt.simulation._differentiable import Inputs as Inputs
 from vbt.simulation._differentiable import differentiable as differentiable
-from vbt.simulation._cortex import desikan_killiany_sources as desikan_killiany_sources
 from vbt.simulation._drug_classes import DRUG_CLASSES as DRUG_CLASSES
 from vbt.simulation._drug_classes import drug_changes as drug_changes
 from vbt.simulation._electric_field import PointSource as PointSource

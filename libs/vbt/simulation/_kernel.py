@@ -99,7 +99,7 @@ def _stretch(
 
     def one(index: Array, carried: tuple[Moment, Array, Array]) -> tuple[Moment, Array, Array]:
         now, means, ends = carried
-        now, mean = chunk(problem, schedule, now)
+        now, mean, _ = chunk(problem, schedule, now)
         means = jax.lax.dynamic_update_index_in_dim(means, mean, index, axis=0)
         return now, means, jax.lax.dynamic_update_index_in_dim(ends, jnp.stack(now.state), index, axis=0)
 
@@ -107,15 +107,22 @@ def _stretch(
     return moment, means, ends
 
 
-def chunk(problem: Problem, schedule: Schedule, now: Moment) -> tuple[Moment, Variable]:
-    """One chunk: the moment at its end and the mean activity."""
+def chunk(
+    problem: Problem, schedule: Schedule, now: Moment, more: Channels | None = None
+) -> tuple[Moment, Variable, Channels]:
+    """One chunk: the moment at its end, the mean activity, and per channel what every step of every block sent.
+
+    ``more`` is added to the input along long edges, per channel ``(block, step, region, lane)`` of one step more than
+    a block has.
+    """
     noise = _noise(problem, now.step, schedule, now.state[0].dtype)
-    now, averages = jax.lax.scan(functools.partial(_block, problem, schedule), now, noise, length=schedule.blocks)
-    return now, averages.mean(axis=0)
+    block = functools.partial(_block, problem, schedule)
+    now, (averages, sent) = jax.lax.scan(block, now, (noise, more), length=schedule.blocks)
+    return now, averages.mean(axis=0), sent
 
 
 def _noise(problem: Problem, first: Array, schedule: Schedule, dtype: Any) -> Any:
-    """σ dW of one chunk, ``(block, step, noisy variable, region, lane)``; None where nothing is noisy."""
+    """Normal numbers of one chunk, ``(block, step, noisy variable, region, lane)``; None where nothing is noisy."""
     if not schedule.noisy:
         return None
     steps = schedule.chunk_steps
@@ -125,14 +132,20 @@ def _noise(problem: Problem, first: Array, schedule: Schedule, dtype: Any) -> An
     normal = jnp.stack([drawn.real, drawn.imag], axis=1).reshape(2 * pairs, *drawn.shape[1:])
     if not aligned:
         normal = jax.lax.dynamic_slice_in_dim(normal, first % 2, steps, axis=0)
-    kicks = normal * (problem.sigma * schedule.dt**0.5)
-    return kicks.reshape(schedule.blocks, schedule.block, *kicks.shape[1:])
+    return normal.reshape(schedule.blocks, schedule.block, *normal.shape[1:])
 
 
-def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tuple[Moment, Variable]:
+def _block(
+    problem: Problem, schedule: Schedule, now: Moment, inputs: tuple[Any, Channels | None]
+) -> tuple[Moment, tuple[Variable, Channels]]:
+    """One block: the moment at its end; its mean activity and what it sent."""
     block = schedule.block
+    noise, more = inputs
     ring = now.histories[0].shape[1] - block
-    delayed = _delayed_afferents(problem.long_edges, now, block)
+    past_signals, delayed = _delayed_afferents(problem.long_edges, now.histories, now.step, block)
+    now = now._replace(histories=past_signals)
+    if more is not None:
+        delayed = tuple(a + b for a, b in zip(delayed, more, strict=True))
     # Time t lies in column (t − 1) mod ring, so a block fills aligned columns and none of its slices wraps.
     windows = []
     for history in now.histories if problem.short_edges.source.shape[0] else ():
@@ -141,9 +154,10 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
     earlier, later = (tuple(d[cut] for d in delayed) for cut in (slice(None, -1), slice(1, None)))
     # Drawn for the block at once: step by step the waveforms would cost a fifth of the whole simulation.
     courses = problem.currents.course(now.step + jnp.arange(block))
-    inputs = (jnp.arange(block), earlier, later, noise, courses)
-    step = functools.partial(_step, problem, schedule)
-    (state, _), (activities, sent) = jax.lax.scan(step, (now.state, tuple(windows)), inputs)
+    seen = (jnp.arange(block), earlier, later, noise, courses)
+    # On the way back a step is computed again from its state: cheaper than keeping every number of it.
+    step = jax.checkpoint(functools.partial(_step, problem, schedule), prevent_cse=False)
+    (state, _), (activities, sent) = jax.lax.scan(step, (now.state, tuple(windows)), seen)
     column = jnp.mod(now.step, ring)
     mirror = jnp.where(column == 0, ring, column)
     histories = []
@@ -151,46 +165,51 @@ def _block(problem: Problem, schedule: Schedule, now: Moment, noise: Any) -> tup
         fresh = jnp.moveaxis(signal, 0, 1)
         written = jax.lax.dynamic_update_slice_in_dim(history, fresh, column, axis=1)
         histories.append(jax.lax.dynamic_update_slice_in_dim(written, fresh, mirror, axis=1))
-    return Moment(histories=tuple(histories), state=state, step=now.step + block), activities.mean(axis=0)
+    moment = Moment(histories=tuple(histories), state=state, step=now.step + block)
+    return moment, (activities.mean(axis=0), sent)
 
 
-def _delayed_afferents(edges: Edges, now: Moment, block: int) -> tuple[Float[Array, "step region lane"], ...]:
-    """Per channel the input along the long edges at the block's ``block + 1`` moments."""
-    regions, width, lanes = now.histories[0].shape
-    ring, degree = width - block, edges.source.shape[0]
-    if not degree:
-        return tuple(jnp.zeros((block + 1, regions, lanes), history.dtype) for history in now.histories)
-    starts = jnp.mod(now.step - edges.delay - 1, ring)
-    return tuple(
-        jnp.moveaxis(_gathered(history, weight, edges.source, starts, block + 1), 1, 0)
-        for history, weight in zip(now.histories, edges.weights, strict=True)
-    )
+def _delayed_afferents(
+    edges: Edges, histories: Channels, step: Array, block: int
+) -> tuple[Channels, tuple[Float[Array, "step region lane"], ...]]:
+    """The histories as they are, and per channel the input along the long edges at the block's ``block + 1`` moments.
+
+    It is linear in the histories, and on the way back adds to their cotangent in place: JAX's own derivative would fill
+    a whole history with zeros for every edge. By the weights the derivative is `differentiable`'s, for many blocks.
+    """
+    if not edges.source.shape[0]:
+        regions, _, lanes = histories[0].shape
+        return histories, tuple(jnp.zeros((block + 1, regions, lanes), history.dtype) for history in histories)
+    starts = jnp.mod(step - edges.delay - 1, histories[0].shape[1] - block)
+
+    def forward(fixed: tuple[Array, Array, Array], history: Array) -> tuple[Array, Array]:
+        weights, sources, starts = fixed
+        return history, gathered(history, weights, sources, starts, block + 1)
+
+    passed, delayed = [], []
+    for history, weights in zip(histories, edges.weights, strict=True):
+        same, arriving = jax.custom_derivatives.linear_call(
+            forward, _returned, (weights, edges.source, starts), history
+        )
+        passed.append(same)
+        delayed.append(jnp.moveaxis(arriving, 1, 0))
+    return tuple(passed), tuple(delayed)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4,))
-def _gathered(
-    history: Float[Array, "region ring lane"],
+def gathered(
+    history: Float[Array, "region time lane"],
     weights: Float[Array, "edge region lane"],
     sources: Int[Array, "edge region"],
     starts: Int[Array, "edge region"],
     length: int,
 ) -> Float[Array, "region step lane"]:
-    """Σ over a region's edges of weight times a slice of its source's history.
-
-    Its derivative is given: JAX's own would fill a whole history with zeros for every edge on the way back.
-    """
+    """Σ over a region's edges of weight times a slice of its source's history."""
     regions, _, lanes = history.shape
-    dimensions = jax.lax.GatherDimensionNumbers(offset_dims=(1, 2), collapsed_slice_dims=(0,), start_index_map=(0, 1))
+    rows = history.reshape(regions, -1)
 
     def add(total: Array, edge: tuple[Array, Array, Array]) -> tuple[Array, None]:
         source, start, weight = edge
-        arriving = jax.lax.gather(
-            history,
-            jnp.stack([source, start], axis=-1),
-            dimensions,
-            slice_sizes=(1, length, lanes),
-            mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
-        )
+        arriving = slices(rows, source, lanes * start, lanes * length).reshape(total.shape)
         return total + weight[:, None, :] * arriving, None
 
     total: Array
@@ -198,35 +217,41 @@ def _gathered(
     return total
 
 
-@_gathered.defjvp
-def _gathered_jvp(length: int, primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
-    history, weights, sources, starts = primals
-    linear = jax.custom_derivatives.linear_call(
-        lambda fixed, moved: _gathered(moved, *fixed, length),
-        functools.partial(_scattered, history.shape),
-        (weights, sources, starts),
-        tangents[0],
+def slices(
+    rows: Float[Array, "row number"], chosen: Int[Array, " edge"], starts: Int[Array, " edge"], length: int
+) -> Float[Array, "edge length"]:
+    """Per edge a slice of a row. Of rows and not of larger slices: XLA's gathers and scatters are faster so."""
+    return jax.lax.gather(
+        rows,
+        jnp.stack([chosen, starts], axis=-1),
+        jax.lax.GatherDimensionNumbers(offset_dims=(1,), collapsed_slice_dims=(0,), start_index_map=(0, 1)),
+        slice_sizes=(1, length),
+        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
-    out: Array = _gathered(history, weights, sources, starts, length)
-    return out, linear + _gathered(history, tangents[1], sources, starts, length)
 
 
-def _scattered(shape: tuple[int, ...], fixed: tuple[Array, Array, Array], arrived: Array) -> Array:
-    """The transpose of `_gathered`: what arrived goes back to where it came from, in place."""
+def _returned(
+    fixed: tuple[Float[Array, "edge region lane"], Int[Array, "edge region"], Int[Array, "edge region"]],
+    cotangents: tuple[Float[Array, "region ring lane"], Float[Array, "region step lane"]],
+) -> Float[Array, "region ring lane"]:
+    """The transpose of `gathered`: what arrived goes back to where it came from, in place."""
     weights, sources, starts = fixed
+    history, arrived = cotangents
+    regions, _, lanes = history.shape
     dimensions = jax.lax.ScatterDimensionNumbers(
-        update_window_dims=(1, 2), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0, 1)
+        update_window_dims=(1,), inserted_window_dims=(0,), scatter_dims_to_operand_dims=(0, 1)
     )
 
-    def add(history: Array, edge: tuple[Array, Array, Array]) -> tuple[Array, None]:
+    def add(rows: Array, edge: tuple[Array, Array, Array]) -> tuple[Array, None]:
         source, start, weight = edge
-        where = jnp.stack([source, start], axis=-1)
+        where = jnp.stack([source, lanes * start], axis=-1)
+        update = (weight[:, None, :] * arrived).reshape(regions, -1)
         mode = jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS
-        return jax.lax.scatter_add(history, where, weight[:, None, :] * arrived, dimensions, mode=mode), None
+        return jax.lax.scatter_add(rows, where, update, dimensions, mode=mode), None
 
-    history: Array
-    history, _ = jax.lax.scan(add, jnp.zeros(shape, arrived.dtype), (sources, starts, weights))
-    return history
+    rows: Array
+    rows, _ = jax.lax.scan(add, history.reshape(regions, -1), (sources, starts, weights))
+    return rows.reshape(history.shape)
 
 
 def _step(
@@ -239,7 +264,7 @@ def _step(
     current = problem.currents.applied(course)
     kicks: list[Any] = [0.0] * len(state)
     for position, variable in enumerate(schedule.noisy):
-        kicks[variable] = noise[position]
+        kicks[variable] = noise[position] * (problem.sigma[position] * schedule.dt**0.5)
     now, later = (
         _with_short(delayed, problem.short_edges, windows, column)
         for delayed, column in ((delayed_now, block - 1 + index), (delayed_next, block + index))

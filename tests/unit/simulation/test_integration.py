@@ -102,7 +102,7 @@ def test_delayed_oscillators_synchronise_at_the_predicted_frequency(pair, delay_
 
 
 def test_a_noise_driven_focus_has_the_published_variance(pair):
-    """σ²/2|a| per component, over 1280 s."""
+    """σ²/2|a| per component, over 640 s."""
     network = pair(mass=StuartLandau(a=-5.0), sigma=(1e-2, 1e-2))
     run = simulate([network] * 16, range(16), duration=40.0, transient=1.0, monitors=[Trajectory(0.01)], dt=0.1)
     assert run.observations[0].values.var() == pytest.approx(1e-4 / 10.0, rel=0.05)
