@@ -64,6 +64,7 @@ def build(runtime: Runtime, settings: IngestSettings) -> Service:
         this_software(NAME),
         protocol=chosen.protocol,
         quiet_seconds=chosen.quiet_seconds,
+        idle_seconds=chosen.idle_seconds,
         open_associations=lambda: receiver.open_associations(),
     )
     receiver = Receiver(

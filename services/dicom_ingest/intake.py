@@ -49,6 +49,14 @@ class _Quiet:
     last: float
 
 
+@dataclass(frozen=True)
+class _Sender:
+    """The association that sent a study's last image, and when; a name of nobody where that was before our start."""
+
+    association: str = ""
+    sent_at: float = 0.0
+
+
 class Intake:
     """Keeps the rows of what the receiver stored, and a thread that closes quiet studies.
 
@@ -56,6 +64,7 @@ class Intake:
     ----------
     protocol : which twin is built from a study
     quiet_seconds : a study is complete when no image of it came for so long, and its association is closed for so long
+    idle_seconds : or when no image of it came for so long, although its association is open; at least the quiet time
     open_associations : names of those that may still send; a study waits for the one that sent its last image
     """
 
@@ -66,15 +75,18 @@ class Intake:
         *,
         protocol: str,
         quiet_seconds: float,
+        idle_seconds: float,
         open_associations: Callable[[], Collection[str]] = frozenset,
     ) -> None:
         self._engine = engine
         self._software = software
         self._protocol = protocol
         self._quiet_seconds = quiet_seconds
+        self._idle_seconds = max(idle_seconds, quiet_seconds)
         self._open_associations = open_associations
-        # Studies with images that no case knows of, each with the association that sent its last one.
-        self._open = dict.fromkeys(_studies(engine), "")
+        # Studies with images that no case knows of, each with who sent its last one. Kept here because an image that
+        # was received before leaves no trace in the state.
+        self._open = dict.fromkeys(_studies(engine), _Sender())
         # When the association that sent a study's last image was last seen open; for the closing thread alone.
         self._sent_until: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -104,7 +116,7 @@ class Intake:
         except sa.exc.OperationalError as error:
             raise NotRecorded from error
         with self._lock:
-            self._open[instance.study_key] = instance.association
+            self._open[instance.study_key] = _Sender(instance.association, time.time())
 
     def recover(self, spool: Spool) -> int:
         """Give rows to whole objects that have none, because the process died between disk and database; their number.
@@ -208,37 +220,44 @@ class Intake:
             candidates = dict(self._open)
         sending = self._open_associations()
         now = time.time()
-        for study_key, association in candidates.items():
-            if association in sending:
+        for study_key, sender in candidates.items():
+            since, patience = sender.sent_at, self._idle_seconds
+            if sender.association in sending:
                 self._sent_until[study_key] = now
+            else:
+                # A sender that lost its association comes back with a new one: it gets the quiet time from the loss on.
+                since, patience = max(since, self._sent_until.get(study_key, 0.0)), self._quiet_seconds
+            if now - since < patience:
                 continue
             with reading(self._engine) as connection:
                 quiet = _quiet(connection, study_key)
-            # A sender that lost its association comes back with a new one: it gets the quiet time from the loss on.
-            if now - max(quiet.last, self._sent_until.get(study_key, 0.0)) < self._quiet_seconds:
-                continue
-            self._close_one(study_key, association)
+            if now - quiet.last >= patience:
+                self._close_one(study_key, sender, patience)
 
-    def _close_one(self, study_key: str, association: str) -> None:
+    def _close_one(self, study_key: str, sender: _Sender, patience: float) -> None:
         with self._lock:
             self._open.pop(study_key, None)
         self._sent_until.pop(study_key, None)
+        resent = bool(sender.association)
         try:
             with reading(self._engine) as connection:
                 coming = reception.reception(connection, study_key)
-                if coming is None and not _news(connection, study_key, resent=bool(association)):
+                if coming is None and not _news(connection, study_key, resent=resent):
                     return
             with coming.ending() if coming else span("receive study") as current:
                 with self._engine.begin() as connection:
                     # Counted here and not before: an image that came meanwhile belongs to this revision.
-                    revision = self._close(connection, _quiet(connection, study_key), coming, resent=bool(association))
+                    quiet = _quiet(connection, study_key)
+                    revision = self._close(connection, quiet, coming, patience, resent=resent)
                 current.set_attribute("vbt.revision", revision)
         except BaseException:
             with self._lock:
-                self._open.setdefault(study_key, association)
+                self._open.setdefault(study_key, sender)
             raise
 
-    def _close(self, connection: sa.Connection, quiet: _Quiet, coming: Reception | None, *, resent: bool) -> int:
+    def _close(
+        self, connection: sa.Connection, quiet: _Quiet, coming: Reception | None, patience: float, *, resent: bool
+    ) -> int:
         """Make the case or its next revision and give its number, or 0 where nothing is new.
 
         A stopped study that is sent again starts anew.
@@ -256,7 +275,7 @@ class Intake:
             case = cases.read_case(connection, known.case_id)
         detail = {
             "instances": quiet.instances,
-            "summary": f"{quiet.instances} images, no more for {self._quiet_seconds:g} s",
+            "summary": f"{quiet.instances} images, no more for {patience:g} s",
         }
         stages.begin(connection, case.case_id, case.revision, STAGE)
         stages.finish(

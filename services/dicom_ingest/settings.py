@@ -18,6 +18,7 @@ class DicomSettings(Section):
     ae_title : our application entity title
     calling_ae_titles : who may send; empty: everybody who reaches the port
     quiet_seconds : a study is complete when nothing came, and its association is closed, for so long
+    idle_seconds : or when nothing of it came for so long, although its association is still open
     spool : where received files are kept, identified; empty: beside the state
     protocol : which twin is built
     maximum_associations : how many senders at once; the next one is told to come back
@@ -29,6 +30,7 @@ class DicomSettings(Section):
     ae_title: str = Field(default="VBT", min_length=1, max_length=16)
     calling_ae_titles: tuple[str, ...] = ()
     quiet_seconds: float = Field(default=30.0, gt=0)
+    idle_seconds: float = Field(default=900.0, gt=0)
     spool: Path | None = None
     protocol: str = "resting_state"
     maximum_associations: int = Field(default=32, ge=1)

@@ -99,11 +99,19 @@ def up(
             envvar="VBT_DICOM__QUIET_SECONDS",
         ),
     ] = 30.0,
+    idle: Annotated[
+        float,
+        typer.Option(
+            help="Or when nothing of it came for so many seconds, although its association is still open; images that "
+            "come later make a new revision.",
+            envvar="VBT_DICOM__IDLE_SECONDS",
+        ),
+    ] = 900.0,
 ) -> None:
     """Start all services in one process and wait for your PACS; end with Ctrl-C."""
     from standalone.up import run_up
 
-    run_up(data, host=host, port=port, quiet_seconds=quiet, console=console)
+    run_up(data, host=host, port=port, quiet_seconds=quiet, idle_seconds=idle, console=console)
 
 
 @app.command()

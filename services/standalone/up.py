@@ -19,9 +19,10 @@ from vbt.platform.state import reading
 _NEWS = (Status.RUNNING, Status.DONE, Status.STOPPED, Status.FAILED, Status.RETRYING)
 
 
-def run_up(data: Path, *, host: str, port: int, quiet_seconds: float, console: Console) -> None:
+def run_up(data: Path, *, host: str, port: int, quiet_seconds: float, idle_seconds: float, console: Console) -> None:
     """Run until SIGINT or SIGTERM, telling each stage of each case as it begins and ends."""
-    settings = suite_settings(data, dicom={"host": host, "port": port, "quiet_seconds": quiet_seconds})
+    waiting = {"quiet_seconds": quiet_seconds, "idle_seconds": idle_seconds}
+    settings = suite_settings(data, dicom={"host": host, "port": port, **waiting})
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     start_logging(settings.telemetry.log_level, data / "vbt.log")
     stop = threading.Event()

@@ -50,6 +50,7 @@ def test_a_study_waits_for_the_association_that_still_sends_it(engine: sa.Engine
         this_software("dicom_ingest"),
         protocol="resting_state",
         quiet_seconds=0.1,
+        idle_seconds=60.0,
         open_associations=lambda: sending,
     )
     receive(intake, "study", 3)
@@ -60,6 +61,39 @@ def test_a_study_waits_for_the_association_that_still_sends_it(engine: sa.Engine
     assert len(listed(engine)) == 1
 
 
+def test_an_association_that_stays_open_for_other_studies_delays_a_study_no_longer_than_the_idle_time(
+    engine: sa.Engine,
+) -> None:
+    intake = never_ending(engine)
+    receive(intake, "study", 3)
+    close(intake)
+    assert listed(engine) == []
+    time.sleep(0.3)
+    receive(intake, "other", 1)
+    intake.close_quiet_studies()
+    assert [case.study_key for case in listed(engine)] == ["study"]
+    assert listed(engine)[0].stages[0].detail["summary"] == "3 images, no more for 0.4 s"
+    receive(intake, "study", 2, first=3)
+    close(intake)
+    assert [event.revision for event in published(engine)] == [1]
+    time.sleep(0.4)
+    intake.close_quiet_studies()
+    assert [(case.study_key, case.revision) for case in listed(engine)] == [("other", 1), ("study", 2)]
+
+
+def test_a_stopped_study_that_is_being_sent_again_is_not_taken_for_idle(engine: sa.Engine) -> None:
+    """Its images were received before, so that in the state they are old."""
+    intake = never_ending(engine)
+    receive(intake, "study", 3)
+    time.sleep(0.5)
+    intake.close_quiet_studies()
+    with engine.begin() as connection:
+        cases.set_status(connection, listed(engine)[0].case_id, Status.STOPPED)
+    receive(intake, "study", 1, duplicate=True)
+    close(intake)
+    assert [event.revision for event in published(engine)] == [1]
+
+
 def test_a_sender_that_lost_its_association_gets_the_quiet_time_to_come_back(engine: sa.Engine) -> None:
     sending = {"association-1"}
     intake = Intake(
@@ -67,6 +101,7 @@ def test_a_sender_that_lost_its_association_gets_the_quiet_time_to_come_back(eng
         this_software("dicom_ingest"),
         protocol="resting_state",
         quiet_seconds=0.4,
+        idle_seconds=60.0,
         open_associations=lambda: sending,
     )
     receive(intake, "study", 3)
@@ -155,7 +190,19 @@ def test_what_is_kept_aside_is_one_stopped_case_per_association(engine: sa.Engin
 
 
 def new_intake(engine: sa.Engine) -> Intake:
-    return Intake(engine, this_software("dicom_ingest"), protocol="resting_state", quiet_seconds=0.1)
+    return Intake(engine, this_software("dicom_ingest"), protocol="resting_state", quiet_seconds=0.1, idle_seconds=60.0)
+
+
+def never_ending(engine: sa.Engine) -> Intake:
+    """An intake whose one association stays open."""
+    return Intake(
+        engine,
+        this_software("dicom_ingest"),
+        protocol="resting_state",
+        quiet_seconds=0.1,
+        idle_seconds=0.4,
+        open_associations=lambda: {"association-1"},
+    )
 
 
 def receive(intake: Intake, study: str, count: int, *, first: int = 0, duplicate: bool = False) -> None:
