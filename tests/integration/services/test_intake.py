@@ -11,12 +11,16 @@ import sqlalchemy as sa
 
 from dicom_ingest.intake import STAGE, Intake
 from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
-from vbt.api.event.v1.event_pb2 import StudyReceived
+from dicom_ingest.servicer import DicomServicer
+from dicom_ingest.spool import Spool, file_head
+from vbt.api.dicom.v1.dicom_pb2 import SubmitInstancesRequest
+from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
 from vbt.errors import NotYet
 from vbt.platform import cases, state
 from vbt.platform.cases import Status
 from vbt.platform.software import this_software
 from vbt.platform.state import open_state, reading
+from vbt.platform.steps import Steps
 
 
 @pytest.fixture
@@ -187,6 +191,18 @@ def test_what_is_kept_aside_is_one_stopped_case_per_association(engine: sa.Engin
         topics = connection.execute(sa.select(state.outbox.c.topic)).scalars().all()
         entries = connection.execute(sa.select(sa.func.count()).select_from(state.audit_outbox)).scalar()
     assert (topics, entries) == (["vbt.case.stopped.v1"], 2)
+
+
+@pytest.mark.parametrize("vr", [b"ZZ", b"FD"], ids=["of no known VR", "of the wrong length"])
+def test_a_file_head_that_cannot_be_decoded_is_kept_aside(
+    engine: sa.Engine, intake: Intake, tmp_path: Path, vr: bytes
+) -> None:
+    spool = Spool(tmp_path / "spool", bytes(32), reserve_bytes=0)
+    steps = Steps(engine, this_software("dicom_ingest"), StudyReceived, StudyIngested)
+    head = file_head("1.2.3", "1.2.4", "1.2.840.10008.1.2.1").replace(b"\x02\x00\x03\x00UI", b"\x02\x00\x03\x00" + vr)
+    requests = iter([SubmitInstancesRequest(chunk=head, last=False), SubmitInstancesRequest(chunk=b"", last=True)])
+    kept = DicomServicer(steps, spool, intake).SubmitInstances(requests, None)  # type: ignore[arg-type]
+    assert (kept.stored, kept.quarantined) == (0, 1)
 
 
 def new_intake(engine: sa.Engine) -> Intake:
