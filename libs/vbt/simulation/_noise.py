@@ -33,13 +33,23 @@ _NOISE = 0x6E6F6973
 
 
 def noise_keys(seeds: Sequence[int], variables: Sequence[int], regions: int) -> UInt32[Array, "2 variable region lane"]:
-    """The two words of every key, from the lane's seed, the variable's index and the region's index alone."""
-    lanes = [jax.random.fold_in(jax.random.key(int(seed), impl="threefry2x32"), _NOISE) for seed in seeds]
+    """The two words of every key, from the lane's seed, the variable's index and the region's index alone.
+
+    Seeds are of 64 bits, not negative.
+    """
+    lanes = [jax.random.fold_in(_key(int(seed)), _NOISE) for seed in seeds]
     variable, region = jnp.meshgrid(
         jnp.array(variables, jnp.uint32), jnp.arange(regions, dtype=jnp.uint32), indexing="ij"
     )
     place = region[..., None], variable[..., None]
     return jnp.stack(threefry2x32(jnp.stack([jax.random.key_data(lane) for lane in lanes], axis=-1), place, rounds=20))
+
+
+def _key(seed: int) -> Array:
+    # `jax.random.key` drops the upper half of a seed in single precision: 1 and 2³² + 1 would draw the same.
+    words = jnp.array([seed >> 32, seed & 0xFFFFFFFF], jnp.uint32)
+    key: Array = jax.random.wrap_key_data(words, impl="threefry2x32")
+    return key
 
 
 def complex_normals(

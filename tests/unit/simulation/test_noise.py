@@ -75,6 +75,15 @@ def test_a_region_and_a_variable_draw_the_same_whatever_else_is_noisy() -> None:
     assert (both[:, 1, :5] == second[:, 0]).all()
 
 
+def test_every_bit_of_a_seed_counts_and_in_both_precisions_alike() -> None:
+    seeds = (1, 2**32 + 1, 2**62 + 1)
+    single = np.asarray(noise_keys(seeds, (0,), 1))
+    with jax.enable_x64(True):
+        double = np.asarray(noise_keys(seeds, (0,), 1))
+    assert len({tuple(words) for words in single.reshape(2, -1).T}) == len(seeds)
+    np.testing.assert_array_equal(single, double)
+
+
 def test_double_precision_sees_the_noise_of_single_precision() -> None:
     single, double = steps([1, 2], pairs=5000), steps([1, 2], pairs=5000, dtype=jnp.float64)
     apart = np.abs(single - double)
