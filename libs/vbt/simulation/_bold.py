@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from vbt.simulation._neural_mass import Value, Variable, parameter
 
 _FRISTON = "Friston, Harrison & Penny (2003), NeuroImage 19, 1273"
+_POSITIVE = "(0, inf)"
 
 Haemodynamics = tuple[Variable, Variable, Variable, Variable]
 
@@ -33,14 +34,20 @@ class BalloonWindkessel:
     Friston, Harrison & Penny (2003), NeuroImage 19, 1273.
     """
 
-    kappa: Value = parameter(0.65, symbol="κ", meaning="rate of signal decay", unit="s-1", source=_FRISTON)
-    gamma: Value = parameter(
-        0.41, symbol="γ", meaning="rate of flow-dependent elimination", unit="s-1", source=_FRISTON
+    kappa: Value = parameter(
+        0.65, symbol="κ", meaning="rate of signal decay", unit="s-1", source=_FRISTON, domain=_POSITIVE
     )
-    tau: Value = parameter(0.98, symbol="τ", meaning="haemodynamic transit time", unit="s", source=_FRISTON)
-    alpha: Value = parameter(0.32, symbol="α", meaning="Grubb's exponent", source=_FRISTON)
-    E0: Value = parameter(0.34, symbol="E₀", meaning="resting oxygen extraction fraction", source=_FRISTON)
-    V0: Value = parameter(0.02, symbol="V₀", meaning="resting blood volume fraction", source=_FRISTON)
+    gamma: Value = parameter(
+        0.41, symbol="γ", meaning="rate of flow-dependent elimination", unit="s-1", source=_FRISTON, domain=_POSITIVE
+    )
+    tau: Value = parameter(
+        0.98, symbol="τ", meaning="haemodynamic transit time", unit="s", source=_FRISTON, domain=_POSITIVE
+    )
+    alpha: Value = parameter(0.32, symbol="α", meaning="Grubb's exponent", source=_FRISTON, domain=_POSITIVE)
+    E0: Value = parameter(
+        0.34, symbol="E₀", meaning="resting oxygen extraction fraction", source=_FRISTON, domain="(0, 1)"
+    )
+    V0: Value = parameter(0.02, symbol="V₀", meaning="resting blood volume fraction", source=_FRISTON, domain="(0, 1]")
     efficacy: Value = parameter(1.0, symbol="ε", meaning="signal per unit of activity", source="definition")
     magnification: Value = parameter(1.0, symbol="m", meaning="scale of the observed signal", source="definition")
     neural_baseline: Value = parameter(0.0, symbol="x*", meaning="activity at rest", source="definition")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vbt.simulation._bold import BalloonWindkessel
-from vbt.simulation._neural_mass import NeuralMass, check_domain
+from vbt.simulation._neural_mass import NeuralMass, check_domain, parameter_fields
 from vbt.simulation._stimulus import Stimulus
 
 
@@ -31,8 +30,9 @@ class Network:
     initial : state to start from, one row per variable
     stimulus : current from outside
     active : False for regions that were removed; their activity is reported as NaN
-    instantaneous_below_step : let a tract whose delay is shorter than a time step act without delay instead of refusing
-    region_labels : names of the regions; their indices where none are given
+    instantaneous_below_step : let a delay shorter than a time step be rounded as all others are, to none below half a
+        step, instead of refusing it
+    region_labels : names of the regions, each another; their indices where none are given
 
     Raises
     ------
@@ -55,6 +55,7 @@ class Network:
 
     def __post_init__(self) -> None:
         self._check_shapes()
+        self._check_start()
         _check_entries("weights", self.weights)
         _check_entries("tract_lengths", self.tract_lengths)
         velocity = np.asarray(self.velocity, dtype=float)
@@ -62,9 +63,14 @@ class Network:
             raise ValueError(f"velocity must be positive, got {velocity[~(velocity > 0)].flat[0]:g} m/s")
         if not np.isfinite(self.coupling):
             raise ValueError(f"coupling must be finite, got {self.coupling}")
+        if not 0.0 < self.mass.milliseconds_per_unit < np.inf:
+            raise ValueError(
+                f"milliseconds_per_unit must be positive and finite, got {self.mass.milliseconds_per_unit:g}"
+            )
+        self._check_sigma()
+        self._check_per_region()
         check_domain(self.mass)
         check_domain(self.balloon)
-        self._check_sigma()
 
     def _check_shapes(self) -> None:
         n, channels = self.weights.shape[-1], len(self.mass.channels)
@@ -78,14 +84,39 @@ class Network:
             raise ValueError(f"velocity must be one number or {(n, n)}, got {np.shape(self.velocity)}")
         if self.region_labels is not None and len(self.region_labels) != n:
             raise ValueError(f"region_labels must name {n} regions, got {len(self.region_labels)}")
+        if self.region_labels is not None and len(set(self.region_labels)) < n:
+            again = next(i for i, label in enumerate(self.region_labels) if label in self.region_labels[:i])
+            raise ValueError(f"region_labels must be different from each other, got that of region {again} again")
         if self.initial is not None and np.shape(self.initial) != (len(self.mass.variables), n):
             raise ValueError(f"initial must be {(len(self.mass.variables), n)}, got {np.shape(self.initial)}")
         if self.active is not None and np.shape(self.active) != (n,):
             raise ValueError(f"active must be {(n,)}, got {np.shape(self.active)}")
-        for f in dataclasses.fields(self.mass):  # type: ignore[arg-type]
-            shape = np.shape(getattr(self.mass, f.name))
-            if "parameter" in f.metadata and shape not in ((), (n,)):
-                raise ValueError(f"{type(self.mass).__name__}.{f.name} must be one number or {(n,)}, got {shape}")
+
+    def _check_per_region(self) -> None:
+        allowed = ((), (self.regions,))
+        described = [(model, f.name) for model in (self.mass, self.balloon) for f in parameter_fields(model)]
+        shapes = {f"{type(model).__name__}.{name}": np.shape(getattr(model, name)) for model, name in described}
+        shapes |= {
+            f"sigma of {name}": np.shape(sigma) for name, sigma in zip(self.mass.variables, self.sigma, strict=False)
+        }
+        for name, shape in shapes.items():
+            if shape not in allowed:
+                raise ValueError(f"{name} must be one number or {(self.regions,)}, got {shape}")
+        if self.stimulus is not None and self.stimulus.amplitude.shape[1] != self.regions:
+            raise ValueError(
+                f"stimulus must have one amplitude for each of {self.regions} regions, "
+                f"got {self.stimulus.amplitude.shape[1]}"
+            )
+
+    def _check_start(self) -> None:
+        if self.initial is not None and not np.isfinite(self.initial).all():
+            variable, region = (int(i) for i in np.argwhere(~np.isfinite(self.initial))[0])
+            raise ValueError(
+                f"initial must be finite, got {self.initial[variable, region]:g} for {self.mass.variables[variable]} "
+                f"in region {region}"
+            )
+        if self.active is not None and np.asarray(self.active).dtype != bool:
+            raise ValueError(f"active must be True or False for every region, got {np.asarray(self.active).dtype}")
 
     def _check_sigma(self) -> None:
         if self.sigma and len(self.sigma) != len(self.mass.variables):
@@ -142,12 +173,13 @@ def delay_steps(network: Network, dt: float) -> Int[np.ndarray, "region region"]
     Raises
     ------
     ValueError
-        where a tract that exists has a delay between zero and one step, unless the network accepts it as instantaneous.
+        where a tract that exists has a delay between zero and one step, unless the network accepts its rounding.
     """
     # Half up, not NumPy's half to even: a delay of 2.5 steps and one of 3.5 must move the same way.
     delays = network.delays
     steps = np.floor(delays / dt + 0.5).astype(np.int32)
-    short = network.is_tract & (delays > 0) & (delays < dt)
+    # A delay of one step is none too short for having been rounded on the way: 0.3 mm at 3 m/s is 0.09999… ms.
+    short = network.is_tract & (delays > 0) & (delays < dt * (1.0 - 1e-9))
     if short.any() and not network.instantaneous_below_step:
         raise ValueError(
             f"shortest delay is {delays[short].min():.3g} ms but the time step is {dt:.3g} ms; take a smaller step or "

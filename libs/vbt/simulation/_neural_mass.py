@@ -99,7 +99,12 @@ def fixed(default: Any) -> Any:
 
 def parameter_table(mass: Any) -> tuple[Parameter, ...]:
     """The parameters of a neural mass (class or instance): symbol, meaning, unit, source and default."""
-    return tuple(f.metadata["parameter"] for f in dataclasses.fields(mass) if "parameter" in f.metadata)
+    return tuple(f.metadata["parameter"] for f in parameter_fields(mass))
+
+
+def parameter_fields(mass: Any) -> tuple[dataclasses.Field[Any], ...]:
+    """The fields of a model (class or instance) that carry a row of its parameter table."""
+    return tuple(f for f in dataclasses.fields(mass) if "parameter" in f.metadata)
 
 
 def check_domain(mass: Any) -> None:
@@ -110,10 +115,8 @@ def check_domain(mass: Any) -> None:
     ValueError
         naming the parameter, the first value at fault, its region and the domain.
     """
-    for described in dataclasses.fields(mass):
-        row = described.metadata.get("parameter")
-        if row is None:
-            continue
+    for described in parameter_fields(mass):
+        row = described.metadata["parameter"]
         values = np.atleast_1d(np.asarray(getattr(mass, described.name), dtype=float))
         low, high, with_low, with_high = _interval(row.domain)
         inside = ((values >= low) if with_low else (values > low)) & (

@@ -26,14 +26,12 @@ from vbt.simulation._manifest import ReplayManifest, record
 from vbt.simulation._monitors import Monitor
 from vbt.simulation._network import Network, delay_steps
 from vbt.simulation._stepped import Stepped
+from vbt.simulation._timing import Timing, timing_of
 from vbt.simulation._watching import begin_watch, observe, restart
 
 LANES = 8  # of the JAX kernel's compiled code
 Engine = Literal["native", "xla"]
-_CHUNK_STEPS, _CHUNK_MS = 80, 20.0  # monitors look at the mean of a chunk; no chunk is longer
 _BLOCK_LIMIT = 16  # steps whose long-range input is gathered at once
-_STRETCH_STEPS = 10_000  # between two looks at progress and cancellation
-_STRETCH_NUMBERS = 8_000_000  # of the states of one stretch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +115,7 @@ def simulate(
 
     Parameters
     ----------
+    seeds : one per network, whole numbers in [0, 2⁶³)
     duration, transient : s observed, and s run unobserved before that
     monitors : what to observe; each samples at the end of each of its periods
     dt : time step, ms
@@ -137,6 +136,7 @@ def simulate(
         where ``cancelled`` says so.
     """
     timing = checked_timing(networks, seeds, monitors, duration, transient, dt, integrator)
+    _check_machine(precision, engine, integrator)
     engine = engine or _engine(networks, timing, integrator, precision)
     batches = _batches(networks, dt, engine, precision)
     session = _Session(
@@ -195,8 +195,11 @@ def checked_timing(
     """The counts of a simulation, its arguments found in order."""
     if not networks or len(networks) != len(seeds):
         raise ValueError(f"one seed per network, at least one network; got {len(networks)} and {len(seeds)}")
+    for seed in seeds:
+        if not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+            raise ValueError(f"seeds must be whole numbers in [0, 2^63), got {seed}")
     _check(networks, dt, integrator)
-    return _timing(networks, monitors, duration, transient, dt)
+    return timing_of(networks, monitors, duration, transient, dt)
 
 
 def _lanes(engine: Engine, precision: str) -> int:
@@ -211,22 +214,6 @@ def _dtype(precision: str) -> Any:
 class _Batch:
     samples: list[np.ndarray]  # per monitor (run, time, channel)
     final_state: np.ndarray
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Counts of chunks: dropped before observing, kept, at most run at once, and between each monitor's samples."""
-
-    dt: float  # ms
-    chunk_steps: int
-    dropped: int
-    kept: int
-    stretch: int
-    every: tuple[int, ...]
-
-    @property
-    def chunk_seconds(self) -> float:
-        return self.chunk_steps * self.dt / 1000.0
 
 
 class _Meter:
@@ -266,40 +253,17 @@ def _check(networks: Sequence[Network], dt: float, integrator: str) -> None:
         raise ValueError("integrator 'rk4' is for networks without noise; take 'heun'")
 
 
+def _check_machine(precision: str, engine: str | None, integrator: str) -> None:
+    if precision not in ("single", "double"):
+        raise ValueError(f"precision must be 'single' or 'double', got {precision!r}")
+    if engine not in (None, "native", "xla"):
+        raise ValueError(f"engine must be 'native' or 'xla', got {engine!r}")
+    if engine == "native" and integrator != "heun":
+        raise ValueError(f"engine 'native' must integrate with 'heun', got {integrator!r}")
+
+
 def _noisy(networks: Sequence[Network]) -> tuple[int, ...]:
     return tuple(sorted({i for n in networks for i, sigma in enumerate(n.sigma) if np.any(np.asarray(sigma))}))
-
-
-def _steps(seconds: float, dt: float, name: str) -> int:
-    steps = 1000.0 * seconds / dt
-    if not math.isclose(round(steps), steps, rel_tol=1e-9, abs_tol=1e-6):
-        raise ValueError(f"{name} must be a whole number of time steps of {dt:g} ms, got {seconds:g} s")
-    return round(steps)
-
-
-def _timing(
-    networks: Sequence[Network], monitors: Sequence[Monitor], duration: float, transient: float, dt: float
-) -> Timing:
-    periods = [_steps(monitor.period, dt, f"{type(monitor).__name__}.period") for monitor in monitors]
-    if not periods or min(periods) < 1:
-        raise ValueError(f"at least one monitor, each with a period of at least one time step; got {periods} steps")
-    total = max(period * math.floor(1000.0 * duration / dt / period + 1e-9) for period in periods)
-    if total < 1:
-        raise ValueError(f"duration must hold at least one sampling period, got {duration:g} s")
-    before = _steps(transient, dt, "transient")
-    finest = [_steps(monitor.resolution, dt, f"{type(monitor).__name__}.resolution") for monitor in monitors]
-    common = math.gcd(*periods, *finest, before)
-    most = max(1, min(_CHUNK_STEPS, math.floor(_CHUNK_MS / dt + 1e-9)))
-    chunk = max(size for size in range(1, most + 1) if common % size == 0)
-    numbers = len(networks[0].mass.variables) * networks[0].regions * 16
-    return Timing(
-        dt=dt,
-        chunk_steps=chunk,
-        dropped=before // chunk,
-        kept=total // chunk,
-        stretch=max(1, min(_STRETCH_STEPS // chunk, _STRETCH_NUMBERS // numbers)),
-        every=tuple(period // chunk for period in periods),
-    )
 
 
 def schedule_of(networks: Sequence[Network], timing: Timing, integrator: Integrator) -> Schedule:
