@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -16,6 +16,10 @@ from rich.console import Console
 from standalone import show
 from standalone.simulate import simulate
 from vbt.errors import NotYet, TwinError
+
+if TYPE_CHECKING:
+    from standalone.decisions import Refused
+    from vbt.platform.erasure import Erased
 
 DEFAULT_DATA = Path("vbt-data")
 
@@ -48,7 +52,11 @@ CaseIds = Annotated[
 ]
 Reference = Annotated[
     str,
-    typer.Option("--reference", help="Where the consent is kept, e.g. Consent/4711; not the patient's name or number."),
+    typer.Option(
+        "--reference",
+        help="Where the consent is kept: Consent/4711, its URL, or a code like B-12/2026. It stays in the ledger for "
+        "good: not the patient's name or number.",
+    ),
 ]
 CaseId = Annotated[str, typer.Argument(help="The case, as `vbt case list` shows it; the first characters are enough.")]
 
@@ -218,23 +226,25 @@ def erase(
 
     Objects kept aside go with their study; where they were malformed, nobody can tell it: erase the quarantine's case.
     What was delivered to the EHR or the PACS stays there, backups and a Kafka bus keep what they hold until they
-    expire, and sending the study again starts it anew unless its consent was withdrawn.
+    expire, and sending the study again starts it anew unless its consent was withdrawn. One case that is refused keeps
+    no other from its erasure; the exit code is then 1, or 2 where another try can help.
     """
-    from standalone.decisions import erase as erase_case
+    from standalone.decisions import Refused, erase_each
 
     with _opened(data) as engine:
         with engine.connect() as connection:
             ids = [_full_id(connection, case) for case in cases]
         if not yes:
             typer.confirm(f"Destroy {', '.join(ids)} for good?", abort=True, err=True)
-        erased = [erase_case(engine, _settings(data), case_id) for case_id in ids]
+        outcomes = []
+        for outcome in erase_each(engine, _settings(data), ids):
+            outcomes.append(outcome)
+            if not json_:
+                _tell_erasure(outcome)
     if json_:
-        console.print_json(data=[asdict(one) for one in erased])
-        return
-    for one in erased:
-        kept = f"; {one.shared_artifacts} artifacts stay, other cases use them" if one.shared_artifacts else ""
-        kept += f"; {one.images_missing} images were not there any more" if one.images_missing else ""
-        console.print(f"{one.case_id}: identity, {one.images} images and {one.artifacts} artifacts destroyed{kept}")
+        console.print_json(data=[asdict(one) for one in outcomes])
+    codes = {one.exit_code for one in outcomes if isinstance(one, Refused)}
+    sys.exit(1 if 1 in codes else max(codes, default=0))
 
 
 @report_app.command("show")
@@ -401,6 +411,18 @@ def _consent(found: list[str], status: Literal["permit", "deny"], reference: str
         return
     for one in decided:
         console.print(f"{one.case_id}: consent {'granted' if status == 'permit' else 'withdrawn'}")
+
+
+def _tell_erasure(one: Erased | Refused) -> None:
+    from standalone.decisions import Refused
+
+    if isinstance(one, Refused):
+        text = f"{one.case_id}: not erased: {one.code}: {one.rule}; got {one.got}; {one.action}"
+        errors.print(text, style="red", markup=False, soft_wrap=True)
+        return
+    kept = f"; {one.shared_artifacts} artifacts stay, other cases use them" if one.shared_artifacts else ""
+    kept += f"; {one.images_missing} images were not there any more" if one.images_missing else ""
+    console.print(f"{one.case_id}: identity, {one.images} images and {one.artifacts} artifacts destroyed{kept}")
 
 
 def _settings(data: Path) -> Any:

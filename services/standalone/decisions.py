@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import sqlalchemy as sa
 
 from standalone.suite import SuiteSettings
+from vbt.errors import NotYet, TwinError
 from vbt.platform import audit, cases
 from vbt.platform.audit import AuditEntry
 from vbt.platform.cases import Case
@@ -28,6 +29,18 @@ class Decided:
     case_id: str
     decision: str
     taken: bool
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A case that was not erased, and why; ``exit_code`` 2 where another try can help, otherwise 1."""
+
+    case_id: str
+    code: str
+    rule: str
+    got: str
+    action: str
+    exit_code: int
 
 
 def cancel(engine: sa.Engine, case_id: str) -> Decided:
@@ -66,6 +79,16 @@ def erase(engine: sa.Engine, settings: SuiteSettings, case_id: str) -> Erased:
         operator=operator(),
     )
     return eraser.erase(case_id)
+
+
+def erase_each(engine: sa.Engine, settings: SuiteSettings, case_ids: Iterable[str]) -> Iterator[Erased | Refused]:
+    """Erase one case after the other, and tell of each: one that is refused keeps no other from its erasure."""
+    for case_id in case_ids:
+        try:
+            yield erase(engine, settings, case_id)
+        except TwinError as error:
+            exit_code = 2 if isinstance(error, NotYet) else 1
+            yield Refused(case_id, error.code, error.rule, error.got, error.action, exit_code)
 
 
 def _entry(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Literal
 
@@ -12,6 +13,12 @@ from vbt.platform.audit import ConsentDecision
 from vbt.platform.state import case, consent
 
 Status = Literal["permit", "deny"]
+
+# A FHIR id is at most 64 letters, digits, hyphens and dots. In front of it stands at most the address of a server, with
+# no place for a user or a query.
+_CONSENT = re.compile(r"(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/)?Consent/[A-Za-z0-9.-]{1,64}")
+# A number of a form or of an archive has a digit in it, which a name has not.
+_CODE = re.compile(r"(?=.*[0-9])[A-Za-z0-9./-]{1,32}")
 
 
 class ConsentPolicy:
@@ -66,8 +73,21 @@ def record_consent(
 
     Parameters
     ----------
-    reference : where the consent is kept, e.g. ``"Consent/4711"``; not the patient's name or number
+    reference : where the consent is kept: ``"Consent/4711"``, its URL, or a code like ``"B-12/2026"``; not the
+        patient's name or number, because it goes into the ledger for good
+
+    Raises
+    ------
+    Rejected : ``consent-reference`` where it is neither
     """
+    if not (_CONSENT.fullmatch(reference) or _CODE.fullmatch(reference)):
+        raise Rejected(
+            "consent-reference",
+            rule="a consent is named by Consent/<id>, by a URL ending in that, or by a code with a digit of at most 32 "
+            "letters, digits, '-', '.' and '/'",
+            got="something else, which is not repeated here",
+            action="give the number under which the consent is kept, never a name",
+        )
     if (study_key is None) == (case_id is None):
         raise ValueError("a consent speaks of either a study_key or a case_id")
     about = case.c.study_key == study_key if case_id is None else case.c.case_id == case_id

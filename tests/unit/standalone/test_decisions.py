@@ -137,10 +137,33 @@ def test_nothing_is_erased_without_a_yes(site: Site) -> None:
 
 def test_a_running_case_is_not_erased(site: Site) -> None:
     case_id = site.case("study", Status.RUNNING)
-    result = runner.invoke(app, ["erase", case_id, "--yes", "--data", str(site.data)])
-    assert isinstance(result.exception, NotYet)
-    assert result.exception.code == "case-not-ended"
+    assert "case-not-ended" in site.run("erase", case_id, "--yes", expect=2)
     assert site.actions(case_id) == ["connectome.built"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_each_case_is_told_of_when_another_is_refused(site: Site, *, as_json: bool) -> None:
+    ended, running, last = (
+        site.case("one", Status.DONE),
+        site.case("two", Status.RUNNING),
+        site.case("three", Status.DONE),
+    )
+    told = site.run("erase", ended, running, last, "--yes", *(["--json"] if as_json else []), expect=2)
+    if as_json:
+        assert [(one["case_id"], one.get("code")) for one in told] == [
+            (ended, None),
+            (running, "case-not-ended"),
+            (last, None),
+        ]
+    else:
+        assert sorted(line.split(":")[0] for line in told.splitlines()) == sorted([ended, running, last])
+        assert f"{ended}: identity, 1 images" in told
+        assert f"{running}: not erased: case-not-ended" in told
+    assert [site.status(case_id) for case_id in (ended, running, last)] == [
+        Status.ERASED,
+        Status.RUNNING,
+        Status.ERASED,
+    ]
 
 
 def test_a_stopped_case_is_not_erased_while_its_stop_is_being_reported(site: Site) -> None:
@@ -164,8 +187,7 @@ def test_a_second_run_finishes_an_erasure_that_broke_off(site: Site, monkeypatch
 
     with monkeypatch.context() as broken:
         broken.setattr(Objects, "remove", unreachable)
-        result = runner.invoke(app, ["erase", case_id, "--yes", "--data", str(site.data)])
-        assert isinstance(result.exception, NotYet)
+        site.run("erase", case_id, "--yes", expect=2)
     (erased,) = site.run("erase", case_id, "--yes", "--json")
     assert (erased["artifacts"], erased["images_missing"]) == (1, 1)
     assert site.actions(case_id)[-1] == "case.erased"
@@ -210,9 +232,7 @@ def test_an_erasure_that_left_something_in_the_log_file_says_so(site: Site) -> N
 def test_nothing_is_erased_where_the_received_files_are_out_of_reach(site: Site) -> None:
     case_id = site.case("study", Status.DONE)
     site.settings.spool_directory.rename(site.data / "elsewhere")
-    result = runner.invoke(app, ["erase", case_id, "--yes", "--data", str(site.data)])
-    assert isinstance(result.exception, NotYet)
-    assert result.exception.code == "spool-unreachable"
+    assert "spool-unreachable" in site.run("erase", case_id, "--yes", expect=2)
     assert site.status(case_id) is Status.DONE
 
 
@@ -271,6 +291,30 @@ def test_consent_holds_for_the_study_from_the_next_step_on(site: Site) -> None:
     with site.engine.begin() as connection:
         assert policy.decide(connection, case_id).basis == "Consent/2"
     assert site.actions(case_id)[-2:] == ["consent.recorded", "consent.recorded"]
+
+
+@pytest.mark.parametrize(
+    "reference", ["Consent/a-1.B", "https://ehr.example:8443/fhir/R4/Consent/4711", "B-12/2026", "4711.2"]
+)
+def test_a_consent_is_named_by_its_resource_or_by_a_code(site: Site, reference: str) -> None:
+    site.run("consent", "grant", site.case("study", Status.RUNNING), "--reference", reference)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "", "Erika Mustermann", "Mustermann", "Mustermann^Erika", "Consent/Müller", "Consent/4711 Mustermann",
+        "Consent/4711\n", "https://erika:1@ehr.example/Consent/4711", "https://ehr.example/Patient/4711?name=x",
+        "https://ehr.example/fhir?patient=Mustermann/Consent/1", "Müller1", "1" * 33,
+    ],
+)  # fmt: skip
+def test_a_name_or_a_sentence_is_no_reference_to_a_consent(site: Site, reference: str) -> None:
+    case_id = site.case("study", Status.RUNNING)
+    result = runner.invoke(app, ["consent", "withdraw", case_id, "--reference", reference, "--data", str(site.data)])
+    assert isinstance(result.exception, Rejected)
+    assert result.exception.code == "consent-reference"
+    assert not reference or reference not in str(result.exception)
+    assert site.actions(case_id) == ["connectome.built"]
 
 
 @pytest.mark.parametrize("command", [["case", "cancel"], ["consent", "grant", "--reference", "R"], ["erase", "--yes"]])
