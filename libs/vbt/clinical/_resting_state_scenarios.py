@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vbt.connectome import Connectome
-from vbt.errors import Unsound
+from vbt.errors import Rejected, Unsound
 from vbt.inference import Calibration, band_spectra, coupling_at
 from vbt.simulation import (
     Bold,
@@ -113,6 +113,26 @@ ENDPOINTS = {
 }
 
 
+_OF_COUPLING = ("g", "p", "h", "w0", "k", "b")  # what `vbt.inference.coupling_at` takes
+
+
+def require_current_model(calibration: Calibration) -> None:
+    """Refuse a posterior of an earlier model, whose couplings this version does not simulate.
+
+    Raises
+    ------
+    Rejected : ``calibration-outdated``
+    """
+    missing = [name for name in _OF_COUPLING if name not in calibration.draws]
+    if missing:
+        raise Rejected(
+            "calibration-outdated",
+            rule=f"a twin's coupling needs posterior draws of {', '.join(_OF_COUPLING)}",
+            got=f"a calibration by an earlier version, without {', '.join(missing)}",
+            action="calibrate the case again",
+        )
+
+
 def strongest_hub(connectome: Connectome, calibration: Calibration) -> int:
     """The region with the largest in- and out-strength among those used; the default target."""
     weights = connectome.weights[np.ix_(calibration.used_regions, calibration.used_regions)]
@@ -140,6 +160,8 @@ def run_scenarios(
 
     Raises
     ------
+    Rejected
+        ``calibration-outdated`` where an earlier version calibrated with another model.
     Unsound
         where the calibration is unsound, or the simulated network diverges or leaves its resting state.
     """
@@ -150,6 +172,7 @@ def run_scenarios(
             got=f"{len(calibration.reasons)} failed checks",
             action="see the calibration's reasons; do not use this twin",
         )
+    require_current_model(calibration)
     region = strongest_hub(connectome, calibration) if target is None else calibration.region_labels.index(target)
     chosen = np.linspace(0, calibration.draws["g"].size - 1, draws).round().astype(int)
     twins = _Twins(connectome, calibration, chosen)
@@ -187,7 +210,7 @@ class _Twins:
         self.weights = connectome.weights[used]
         self.lengths = _tract_lengths(connectome, calibration)
         self.twin = RestingTwin(bold_sd=calibration.bold_sd)
-        self.values = {name: calibration.draws[name].ravel()[chosen] for name in ("g", "p", "h", "w0", "k", "b")}
+        self.values = {name: calibration.draws[name].ravel()[chosen] for name in _OF_COUPLING}
 
     def coupling(self, draw: int) -> np.ndarray:
         return coupling_at(self.weights, self.labels, {name: values[draw] for name, values in self.values.items()})

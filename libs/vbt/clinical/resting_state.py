@@ -8,6 +8,7 @@ import scipy.stats
 from vbt.clinical._resting_state_scenarios import ENDPOINTS as ENDPOINTS
 from vbt.clinical._resting_state_scenarios import EVOKED_SD as EVOKED_SD
 from vbt.clinical._resting_state_scenarios import ScenarioRun as ScenarioRun
+from vbt.clinical._resting_state_scenarios import require_current_model
 from vbt.clinical._resting_state_scenarios import run_scenarios as run_scenarios
 from vbt.clinical._resting_state_scenarios import strongest_hub as strongest_hub
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
@@ -27,7 +28,12 @@ def findings(
     ----------
     connectome_quality : checks of the input and of the connectome, passed through
     scenario_run : None where no scenarios were run; left out where the calibration is unsound
+
+    Raises
+    ------
+    Rejected : ``calibration-outdated`` where an earlier version calibrated with another model
     """
+    require_current_model(calibration)
     sound = calibration.sound
     scenarios = _scenarios(scenario_run) if sound and scenario_run is not None else ()
     return TwinFindings(

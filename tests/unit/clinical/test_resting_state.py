@@ -10,7 +10,7 @@ import pytest
 from vbt.clinical.findings import Check, TwinFindings
 from vbt.clinical.resting_state import EVOKED_SD, ScenarioRun, findings, run_scenarios, strongest_hub
 from vbt.connectome import Connectome
-from vbt.errors import Unsound
+from vbt.errors import Rejected, Unsound
 from vbt.inference import Calibration, ParameterDiagnostics, PredictiveCheck, SamplerDiagnostics
 from vbt.simulation import ReplayManifest, effective_weights
 
@@ -110,6 +110,19 @@ def test_a_run_survives_its_archive_and_repeats_to_the_last_bit(run, connectome,
     content = run.to_npz()
     assert ScenarioRun.from_npz(content).to_npz() == content
     assert run_scenarios(connectome, calibration, rng_seed=5, draws=2, duration=120.0).to_npz() == content
+
+
+@pytest.mark.parametrize("verdict", ["sound", "unsound"])
+def test_a_calibration_of_an_earlier_model_is_refused_and_said_to_be_made_again(connectome, calibration, verdict):
+    """Before tractography's errors were inferred, a posterior had no draws of them."""
+    kept = {name: calibration.draws[name] for name in ("g", "p", "h", "u", "n")}
+    earlier = Calibration.from_npz(dataclasses.replace(calibration, draws=kept, priors={}, verdict=verdict).to_npz())
+    with pytest.raises(Rejected, match=r"without w0, k, b; calibrate the case again") as refused:
+        findings((), earlier, None)
+    assert refused.value.code == "calibration-outdated"
+    if earlier.sound:
+        with pytest.raises(Rejected, match="calibrate the case again"):
+            run_scenarios(connectome, earlier, rng_seed=0)
 
 
 def test_an_unsound_calibration_yields_reasons_and_no_number(connectome, calibration, run):
