@@ -131,15 +131,17 @@ def _run(
         revision=case.revision,
         value=given.SerializeToString(deterministic=True),
     )
+    consent = ConsentDecision(decision="permit", basis="replay")
     context = _Replay(
         engine=engine,
         event=event,
         group=step.stage,
         stage=step.stage,
         software=this_software(step.stage),
-        consent=ConsentDecision(decision="permit", basis="replay"),
+        consent=consent,
         span=INVALID_SPAN,
         given_up=lambda: False,
+        permit=lambda _connection: consent,
         show=show,
     )
     effects = step.handler(scratch, figures)(event, context)
