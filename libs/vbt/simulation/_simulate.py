@@ -168,6 +168,7 @@ def simulate(
             outputs=outputs,
             parameters={
                 "mass": type(networks[0].mass).__name__,
+                "mass_settings": _settings(networks[0].mass),
                 "duration": duration,
                 "monitors": [type(monitor).__name__ for monitor in monitors],
                 "monitor_settings": [_settings(monitor) for monitor in monitors],
@@ -425,9 +426,9 @@ class _Session:
         return _Batch(values, final)
 
 
-def _settings(monitor: Any) -> dict[str, Any]:
-    """What is compiled into a monitor; its arrays are among the inputs."""
-    static = {f.name: getattr(monitor, f.name) for f in dataclasses.fields(monitor) if f.metadata.get("static")}
+def _settings(model: Any) -> dict[str, Any]:
+    """What is compiled into a monitor or a neural mass; their numbers are among the inputs."""
+    static = {f.name: getattr(model, f.name) for f in dataclasses.fields(model) if f.metadata.get("static")}
     return {name: _told(value) for name, value in static.items()}
 
 
@@ -446,6 +447,7 @@ def _inputs(networks: Sequence[Network], monitors: Sequence[Monitor]) -> dict[st
         "delays": np.stack([n.delays for n in networks]),
         "parameters": np.stack([[np.asarray(leaf, dtype=float) * ones for leaf in row] for row in leaves]),
         "sigma": np.stack([[np.asarray(s, dtype=float) * ones for s in n.sigma or (0.0,)] for n in networks]),
+        "active": np.stack([np.ones(n.regions, bool) if n.active is None else n.active for n in networks]),
         "initial": np.stack([[np.asarray(x, dtype=float) * ones for x in n.start] for n in networks]),
     }
     for run, network in enumerate(networks):

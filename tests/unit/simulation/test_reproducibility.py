@@ -11,7 +11,18 @@ import jax
 import numpy as np
 import pytest
 
-from vbt.simulation import Bold, Epileptor, MontbrioPazoRoxin, Network, TemporalAverage, simulate
+from vbt.simulation import (
+    BalloonWindkessel,
+    Bold,
+    Epileptor,
+    Linear,
+    MontbrioPazoRoxin,
+    Network,
+    Stimulus,
+    TemporalAverage,
+    constant,
+    simulate,
+)
 from vbt.simulation import _kernel as kernel
 from vbt.simulation import _native as native
 from vbt.simulation import _watching as watching
@@ -56,6 +67,32 @@ def test_a_run_has_the_same_bits_in_another_process():
     code = SEVEN + "\nprint(digest(simulated([0.2], [11]), 0))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest(simulated([0.2], [11]), 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"mass": Linear(milliseconds_per_unit=10.0)},
+        {"mass": Linear(decay=0.5)},
+        {"weights": np.array([[0.0, 0.5], [1.0, 0.0]])},
+        {"tract_lengths": np.full((2, 2), 3.0)},
+        {"velocity": 2.0},
+        {"sigma": (0.1,)},
+        {"initial": np.ones((1, 2))},
+        {"active": np.array([True, False])},
+        {"stimulus": Stimulus(amplitude=np.ones(2), waveforms=(constant(),))},
+        {"balloon": BalloonWindkessel(tau=1.0)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_changes_a_run_changes_the_manifests_account_of_what_went_in(change):
+    def told(**changes):
+        settings = {"mass": Linear(), "weights": np.ones((2, 2)), "tract_lengths": np.full((2, 2), 2.0)}
+        network = Network(**({"velocity": 1.0} | settings | changes))
+        manifest = simulate([network], [0], duration=0.01, monitors=[TemporalAverage(0.01)], dt=0.1).manifest
+        return dataclasses.replace(manifest, outputs={})
+
+    assert told(**change) != told()
 
 
 def test_more_devices_give_the_same_numbers():
