@@ -60,12 +60,17 @@ def test_many_starts_give_the_same_answer_twice(montbrio):
 
 
 @pytest.mark.parametrize(
-    ("Delta", "J", "rates"), [(1.0, 15.0, (0.753920, 0.162570)), (0.7, 14.5, (0.731364, 0.127475))]
+    ("Delta", "J", "rates", "folds"),
+    [
+        (1.0, 15.0, (0.753920, 0.162570), (-5.743527, -3.136134)),
+        (0.7, 14.5, (0.731364, 0.127475), (-5.348797, -2.451819)),
+    ],
 )
-def test_population_folds_lie_on_the_closed_form_curve(Delta, J, rates):
+def test_population_folds_lie_on_the_closed_form_curve(Delta, J, rates, folds):
     system = node(MontbrioPazoRoxin(Delta=Delta, J=J), "eta")
     diagram = follow_equilibria(system, -10.0, 0.0)
     assert [b.kind for b in diagram.bifurcations] == ["fold", "fold"]
+    np.testing.assert_allclose(places(diagram.bifurcations), folds, rtol=1e-6)
     for fold, rate in zip(diagram.bifurcations, rates, strict=True):
         r = fold.state[0]
         assert r == pytest.approx(rate, rel=1e-5)

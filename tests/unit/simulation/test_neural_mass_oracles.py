@@ -14,7 +14,7 @@ import pytest
 import scipy.optimize
 
 from vbt.errors import Unsound
-from vbt.simulation import Network, TemporalAverage, Trajectory, simulate
+from vbt.simulation import Network, PowerSpectrum, TemporalAverage, Trajectory, simulate
 from vbt.simulation.neural_masses import neural_mass
 from vbt.simulation.neural_masses.montbrio_pazo_roxin import fixed_points
 from vbt.simulation.neural_masses.wong_wang_exc_inh import feedback_inhibition
@@ -300,18 +300,35 @@ def test_limit_cycle_has_the_amplitude_and_the_frequency_of_the_normal_form():
     assert np.polyfit(1e-3 * np.arange(500), np.unwrap(np.arctan2(y, x)), 1)[0] == pytest.approx(20.0 * np.pi, rel=1e-6)
 
 
-def test_noise_on_a_damped_rhythm_has_the_variance_of_its_damping():
-    """σ²/(2|a|) per component: 32 nodes for 50 s."""
+def test_noise_driven_rhythm_has_a_lorentzian_spectrum_as_wide_as_its_damping():
+    """Half the peak at |a|/2π on both sides of ω/2π; 64 nodes for 20 s."""
+    a, frequency, sigma = -20.0, 40.0, 0.01
     network = Network(
-        mass=neural_mass("stuart-landau")(a=-5.0),
+        mass=neural_mass("stuart-landau")(a=a, omega=2.0 * np.pi * frequency),
         weights=np.zeros((4, 4)),
         tract_lengths=np.zeros((4, 4)),
         velocity=1.0,
-        sigma=(0.01, 0.01),
+        sigma=(sigma, sigma),
         initial=np.zeros((2, 4)),
     )
-    run = simulate([network] * 8, range(8), duration=50.0, transient=2.0, monitors=(Trajectory(0.02),), dt=0.5)
-    assert run.observations[0].values.var() == pytest.approx(0.01**2 / 10.0, rel=0.05)
+    monitor = PowerSpectrum(period=20.0, segment=2.0, sampling_interval=0.002, highest=80.0)
+    run = simulate([network] * 16, range(16), duration=20.0, transient=1.0, monitors=(monitor,), dt=0.1)
+    density = monitor.spectra(run.observations[0].values).mean(axis=(0, 1, 3))
+    f = monitor.frequencies
+    # z has the density 2σ²/(a² + (2π(f − f₀))²), and Re z, one-sided, half the sum of it at f and at −f.
+    sides = [1.0 / (a**2 + (2.0 * np.pi * (f - at)) ** 2) for at in (frequency, -frequency)]
+    exact = sigma**2 * (sides[0] + sides[1]) * np.sinc(0.002 * f) ** 2
+    near = np.abs(f - frequency) < 15.0
+    np.testing.assert_allclose(density[near], exact[near], rtol=0.15)
+    assert density[near].sum() == pytest.approx(exact[near].sum(), rel=0.02)
+
+    def lorentzian(at, peak, centre, width):
+        return peak / (1.0 + ((at - centre) / width) ** 2)
+
+    corrected = density[near] / np.sinc(0.002 * f[near]) ** 2
+    (_, centre, width), _ = scipy.optimize.curve_fit(lorentzian, f[near], corrected, (corrected.max(), 39.0, 2.0))
+    assert centre == pytest.approx(frequency, abs=0.1)
+    assert width == pytest.approx(-a / (2.0 * np.pi), rel=0.05)
 
 
 # Kuramoto

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,6 +37,7 @@ def test_montbrio_fixed_points_are_the_published_ones():
     assert low.is_stable
     assert not saddle.is_stable
     assert focus.eigenvalues[0] == pytest.approx(-0.30886 + 3.31863j, rel=1e-4)
+    assert fixed_points(MontbrioPazoRoxin())[-1].r == pytest.approx(1.00801, rel=1e-5)  # of the Virtual Ageing Brain
 
 
 @pytest.mark.parametrize(("eta", "count"), [(-5.7436, 1), (-5.7435, 3), (-3.1362, 3), (-3.1361, 1)])
@@ -93,8 +95,6 @@ def test_bold_answers_a_one_second_pulse_as_published():
     balloon, dt = BalloonWindkessel(), 0.01
     state = balloon.rest(np.zeros((1, 1)))
     signal = []
-    import jax
-
     with jax.enable_x64(True):
         step = jax.jit(lambda s, x: balloon.step(s, x, dt))
         for k in range(2000):
@@ -104,6 +104,24 @@ def test_bold_answers_a_one_second_pulse_as_published():
     assert (course.argmax() + 1) * dt == pytest.approx(3.38, abs=0.015)
     assert (course.argmin() + 1) * dt == pytest.approx(9.58, abs=0.03)
     assert course.min() / course.max() == pytest.approx(-0.223, abs=0.001)
+
+
+def test_strongly_held_activity_brings_the_blood_to_its_steady_state():
+    """f = 1 + x/γ, v = f^α, q = v [1 − (1 − E₀)^{1/f}]/E₀: no linear answer any more."""
+    balloon, drive = BalloonWindkessel(), 0.6
+    with jax.enable_x64(True):
+        step = jax.jit(lambda state: balloon.step(state, np.full((1, 1), drive), 0.02))
+        state = balloon.rest(np.zeros((1, 1)))
+        for _ in range(3000):
+            state = step(state)
+        s, f, v, q = (float(x[0, 0]) for x in state)
+        signal = float(balloon.signal(state)[0, 0])
+    flow = 1.0 + drive / 0.41
+    volume = flow**0.32
+    content = volume * (1.0 - 0.66 ** (1.0 / flow)) / 0.34
+    assert (s, f, v, q) == pytest.approx((0.0, flow, volume, content), abs=1e-6)
+    exact = 0.02 * (7 * 0.34 * (1 - content) + 2 * (1 - content / volume) + (2 * 0.34 - 0.2) * (1 - volume))
+    assert signal == pytest.approx(exact, rel=1e-6)
 
 
 def test_held_activity_brings_bold_to_its_steady_slope(pair):
