@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from opentelemetry.trace import INVALID_SPAN
@@ -42,9 +43,11 @@ def study(tmp_path: Path) -> Path:
     tiny = dataclasses.replace(
         small,
         bundles=4,
+        diffusion=dataclasses.replace(small.diffusion, b0_volumes=1, directions=6, encoding="enhanced"),
         functional=dataclasses.replace(small.functional, volumes=20, voxel_mm=12.0, shape=(16, 19, 13)),
     )
-    write_dicom(make_patient(0, tiny), tmp_path / "study")
+    activity = np.random.default_rng(0).standard_normal((tiny.functional.volumes, 83))
+    write_dicom(make_patient(0, tiny, regional_bold=activity), tmp_path / "study")
     return tmp_path / "study"
 
 
