@@ -383,9 +383,16 @@ def _continued(asked: Asked, continued: Continued, seconds: float, out: Path) ->
         + ("" if point.frequency is None else f", {point.frequency:.4g} Hz")
         for point in diagram.bifurcations
     ]
+    folds = [
+        {"parameter": fold.parameter, "unit": axis.unit, "lowest": fold.observed_low, "highest": fold.observed_high}
+        for family in continued.cycles
+        for fold in family.folds
+    ]
+    lines += [f"fold of cycles at {axis.name} = {fold['parameter']:.6g}{unit}" for fold in folds]
     facts = {
         "model": asked.model, "parameter": axis.name, "lowest": diagram.low, "highest": diagram.high,
-        "branches": len(diagram.branches), "bifurcations": points, "wall_s": round(seconds, 3),
+        "branches": len(diagram.branches), "bifurcations": points, "folds_of_cycles": folds,
+        "wall_s": round(seconds, 3),
     }  # fmt: skip
     of = f"{len(diagram.branches)} branch{'es' if len(diagram.branches) != 1 else ''} of equilibria"
     headline = f"{asked.model}: {of} over {axis.name} from {diagram.low:g} to {diagram.high:g}{unit} in {seconds:.1f} s"

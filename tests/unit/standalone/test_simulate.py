@@ -144,6 +144,17 @@ def test_a_continuation_names_its_folds(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_continuation_with_cycles_says_where_they_fold(tmp_path: Path) -> None:
+    """Jansen and Rit's spikes end at 137.38 s⁻¹ (Grimbert & Faugeras 2006), which no equilibrium tells."""
+    result = invoked(
+        "--model", "jansen-rit", "--continue", "p=-0.02:0.2", "--cycles", "--out", tmp_path / "o", "--json"
+    )
+    assert result.exit_code == 0, result.output
+    (fold,) = json.loads(result.stdout)["folds_of_cycles"]
+    assert fold["parameter"] == pytest.approx(0.13738, rel=1e-4)
+    assert fold["unit"] == "1/ms"
+
+
 def test_the_models_are_listed_with_unit_domain_and_source() -> None:
     result = invoked("--list-models", "--json")
     assert result.exit_code == 0
