@@ -109,6 +109,8 @@ def kept_promise(
 ) -> Iterator[Span]:
     """The promised span around the block that ends it, current inside it.
 
+    A block that fails leaves the promise open: nothing is written, and the next try keeps it.
+
     Parameters
     ----------
     promised : what `promise` gave for the same ``parent``
@@ -126,12 +128,9 @@ def kept_promise(
         )
     finally:
         _promised.reset(token)
-    with trace.use_span(kept, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-        try:
-            yield kept
-        except BaseException as error:
-            mark_failed(kept, error)
-            raise
+    with trace.use_span(kept, end_on_exit=False, record_exception=False, set_status_on_exception=False):
+        yield kept
+    kept.end()
 
 
 def mark_failed(failed: Span, error: BaseException) -> None:

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from dicom_ingest.intake import STAGE, Intake
 from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
@@ -21,6 +25,7 @@ from vbt.platform.cases import Status
 from vbt.platform.software import this_software
 from vbt.platform.state import open_state, reading
 from vbt.platform.steps import Steps
+from vbt.platform.tracing import PromisedIds
 
 
 @pytest.fixture
@@ -178,6 +183,26 @@ def test_who_sends_while_the_state_is_away_is_asked_to_come_back(
     (tmp_path / "vbt.db").mkdir()
     with pytest.raises(NotYet):
         receive(intake, "study", 1)
+
+
+def test_a_study_whose_closing_is_tried_again_has_one_span(
+    engine: sa.Engine, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = InMemorySpanExporter()
+    provider = TracerProvider(id_generator=PromisedIds())
+    provider.add_span_processor(SimpleSpanProcessor(written))
+    monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
+    receive(intake, "study", 3)
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE outbox RENAME TO away"))
+    with pytest.raises(sa.exc.OperationalError):
+        close(intake)
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE away RENAME TO outbox"))
+    close(intake)
+    assert [(span.name, span.attributes) for span in written.get_finished_spans()] == [
+        ("receive study", {"vbt.revision": 1})
+    ]
 
 
 def test_what_is_kept_aside_is_one_stopped_case_per_association(engine: sa.Engine, intake: Intake) -> None:
