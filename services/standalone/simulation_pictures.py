@@ -183,6 +183,9 @@ def _title(name: str) -> str:
 
 
 def _unit(unit: str) -> str:
+    if unit.startswith("(") and unit.endswith(")2/Hz"):
+        squared = unit[1 : -len(")2/Hz")]
+        return f"({squared})²/Hz" if "/" in squared else f"{squared}²/Hz"
     return {"1": "", "Hz-1": "1/Hz"}.get(unit, unit)
 
 

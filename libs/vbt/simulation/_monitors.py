@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from vbt.simulation._bold import BalloonWindkessel, Haemodynamics
 from vbt.simulation._network import Network
-from vbt.simulation._neural_mass import Variable, fixed
+from vbt.simulation._neural_mass import Variable, activity_unit, fixed
 
 
 class Monitor(Protocol):
@@ -24,7 +24,7 @@ class Monitor(Protocol):
     ----------
     period : s between samples, compiled in (`fixed`); a whole number of time steps
     resolution : s; the chunks a monitor is shown divide it, and it divides the period
-    unit : of the samples
+    unit : of the samples, which may depend on the mass that the monitor is bound to
     """
 
     @property
@@ -63,7 +63,7 @@ class Monitor(Protocol):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TemporalAverage:
-    """The mean over each period of the neural mass's observable, one channel per region."""
+    """The mean over each period of the neural mass's observable and in its unit, one channel per region."""
 
     period: float = fixed(dataclasses.MISSING)
     unit: str = fixed("1")
@@ -76,8 +76,7 @@ class TemporalAverage:
         return region_labels
 
     def bound(self, networks: Sequence[Network]) -> TemporalAverage:
-        del networks
-        return self
+        return dataclasses.replace(self, unit=activity_unit(networks[0].mass))
 
     def begin(self, like: Float[Array, "region lane"]) -> tuple[Variable, Variable]:
         return jnp.zeros_like(like), jnp.zeros((), like.dtype)
@@ -128,7 +127,10 @@ class Bold:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Trajectory:
-    """The whole state at the end of each period: one channel per variable and region, variables outermost."""
+    """The whole state at the end of each period: one channel per variable and region, variables outermost.
+
+    Every variable is in its own unit, so that the observation names none.
+    """
 
     period: float = fixed(dataclasses.MISSING)
     unit: str = fixed("1")

@@ -25,6 +25,7 @@ class NeuralMass(Protocol):
     channels : names of the signals that travel along tracts
     noise_variables : indices of the variables that may receive additive noise
     lower, upper : bounds a state is held within; infinite where there is none
+    activity_unit : optional; of the observable, dimensionless where it is not given
     periods : optional; per variable the period of a circular one, such as a phase, infinite for the others
     largest_dt : model time; with the default parameters, explicit integration is not to be trusted above it
     milliseconds_per_unit : length of one unit of the model's own time
@@ -141,6 +142,11 @@ def _interval(domain: str) -> tuple[float, float, bool, bool]:
 def noise_amplitude(diffusion: float) -> float:
     """The σ of σ dW that belongs to a diffusion coefficient D (The Virtual Brain's ``nsig``): σ = √(2D)."""
     return float(np.sqrt(2.0 * diffusion))
+
+
+def activity_unit(mass: NeuralMass) -> str:
+    """Unit of the observable; "1" where it has none."""
+    return str(getattr(mass, "activity_unit", "1"))
 
 
 def within_bounds(mass: NeuralMass, state: tuple[Variable, ...]) -> tuple[Variable, ...]:

@@ -156,8 +156,8 @@ def simulate(
     for m, monitor in enumerate(monitors):
         values = np.concatenate([batch.samples[m] for batch in finished])[back]
         time = monitor.period * np.arange(1, values.shape[1] + 1)
-        labels = _bound_labels(monitor, networks)
-        observations.append(Observation(time=time, values=values, labels=labels, unit=monitor.unit))
+        unit = monitor.bound(networks[:1]).unit
+        observations.append(Observation(time=time, values=values, labels=_bound_labels(monitor, networks), unit=unit))
     outputs = {f"observation {m}": o.values for m, o in enumerate(observations)} | {"final_state": final}
     return Simulation(
         observations=tuple(observations),

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from vbt.simulation._lead_field import LeadField
 from vbt.simulation._network import Network
-from vbt.simulation._neural_mass import Variable, fixed
+from vbt.simulation._neural_mass import Variable, activity_unit, fixed
 
 _Spectral = TypeVar("_Spectral", bound="_Segments")
 
@@ -50,7 +50,7 @@ class _Segments:
     sampling_interval : s between the samples that are transformed
     segment : s, so that frequencies are 1/segment apart; a Hann window goes over it and its mean is taken off
     highest : Hz; frequencies above are not kept; None to keep all
-    signal_unit : unit of the activity
+    signal_unit : of the sensors' signal; that of regions is their mass's
     lead_field : to have spectra of sensors instead of regions; its gain and sensors are all that is used
     """
 
@@ -120,7 +120,8 @@ class _Segments:
             raise ValueError(f"gain must have {regions} regions, got {np.shape(self.gain)[1]}")
         present = np.stack([np.ones(regions) if n.active is None else n.active for n in networks], axis=-1)
         gain = None if self.gain is None else jnp.asarray(self.gain, dtype=float)
-        return dataclasses.replace(self, gain=gain, present=jnp.asarray(present, dtype=float))
+        unit = activity_unit(networks[0].mass) if self.gain is None else self.signal_unit
+        return dataclasses.replace(self, gain=gain, present=jnp.asarray(present, dtype=float), signal_unit=unit)
 
     def _begin(self, like: Variable) -> _Recent:
         seen = self._seen(like)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from vbt.simulation import Network, TemporalAverage, parameter_table, simulate
+from vbt.simulation import Network, PowerSpectrum, TemporalAverage, parameter_table, simulate
 from vbt.simulation import neural_masses as folder
 from vbt.simulation.neural_masses import neural_mass, neural_masses
 
@@ -99,6 +99,24 @@ def test_parameter_outside_its_domain_is_refused_by_name_value_and_rule(name):
             rule = rf"{described.name} must lie in {re.escape(row.domain)}, got {value:g} in region 2"
             with pytest.raises(ValueError, match=rule):
                 _network(Mass(**{described.name: values}))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "density"),
+    [
+        ("jansen-rit", "mV", "(mV)2/Hz"),
+        ("kionex", "mV", "(mV)2/Hz"),
+        ("zerlaut", "kHz", "(kHz)2/Hz"),
+        ("dopamine-montbrio-pazo-roxin", "1/ms", "(1/ms)2/Hz"),
+        ("stuart-landau", "1", "Hz-1"),
+    ],
+)
+def test_what_is_observed_has_the_unit_of_the_observable(name, unit, density):
+    mass = neural_mass(name)()
+    network = Network(mass=mass, weights=np.zeros((2, 2)), tract_lengths=np.zeros((2, 2)), velocity=1.0)
+    monitors = [TemporalAverage(0.04), PowerSpectrum(period=0.04, segment=0.04)]
+    run = simulate([network], [0], duration=0.04, monitors=monitors, dt=0.02)
+    assert [seen.unit for seen in run.observations] == [unit, density]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -115,6 +115,7 @@ class DopamineMontbrioPazoRoxin:
     lower: ClassVar[tuple[float, ...]] = (0.0, -np.inf, -np.inf, 0.0, 0.0, 0.0)
     upper: ClassVar[tuple[float, ...]] = (np.inf,) * 6
     largest_dt: ClassVar[float] = 0.1
+    activity_unit: ClassVar[str] = "1/ms"
 
     def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return state[0], state[0], state[0]

@@ -77,6 +77,7 @@ class JansenRit:
     lower: ClassVar[tuple[float, ...]] = (-np.inf,) * 6
     upper: ClassVar[tuple[float, ...]] = (np.inf,) * 6
     largest_dt: ClassVar[float] = 1.0
+    activity_unit: ClassVar[str] = "mV"
 
     def rate(self, potential: Variable) -> Variable:
         """The sigmoid S: firing rate (1/ms) of a population at a mean potential (mV)."""

@@ -92,6 +92,7 @@ class KIonEx:
     lower: ClassVar[tuple[float, ...]] = (0.0, -500.0, 0.0, -100.0, -100.0)
     upper: ClassVar[tuple[float, ...]] = (np.inf,) * 5
     largest_dt: ClassVar[float] = 0.02
+    activity_unit: ClassVar[str] = "mV"
 
     def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return (self.R_minus * state[0] / np.pi,)

@@ -130,6 +130,7 @@ class Zerlaut:
     lower: ClassVar[tuple[float, ...]] = (0.0, 0.0, -np.inf, -np.inf)
     upper: ClassVar[tuple[float, ...]] = (np.inf,) * 4
     largest_dt: ClassVar[float] = 1.0
+    activity_unit: ClassVar[str] = "kHz"
 
     def sent(self, state: tuple[Variable, ...]) -> tuple[Variable, ...]:
         return (state[0],)
