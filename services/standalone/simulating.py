@@ -38,6 +38,7 @@ _SCALES = {
     "max": api.WEIGHT_SCALING_LARGEST,
     "in-strength": api.WEIGHT_SCALING_IN_STRENGTH,
 }
+_SCALED = {"none": "", "max": "; divided by the largest", "in-strength": "; divided by the largest in-strength"}
 _INTEGRATORS = {"heun": api.INTEGRATOR_HEUN, "rk4": api.INTEGRATOR_RK4}
 _USUAL_DT, _SAMPLING, _TR, _SEGMENT = 0.1, 0.004, 0.72, 2.0  # ms, s, s, s
 # Haemodynamics start at rest; before they have settled their common rise is all that a correlation sees.
@@ -356,7 +357,8 @@ def _simulated(asked: Asked, simulated: Simulated, connectome: Connectome, secon
             for one in observations_of(simulated)
         ],
     }  # fmt: skip
-    headline = f"{asked.model} on {regions} regions ({connectome.parcellation}; weights {connectome.normalisation})"
+    weights = connectome.normalisation + _SCALED[asked.scale]
+    headline = f"{asked.model} on {regions} regions ({connectome.parcellation}; weights {weights})"
     how_many = f"{runs} run{'s' if runs > 1 else ''} of {per_run:g} s at dt {experiment.protocol.dt_ms:g} ms"
     speed = f"{how_many} in {seconds:.1f} s: {runs * per_run / seconds:.1f} simulated s per wall s, compiling included"
     return Written(headline=headline, lines=(speed, *seen), facts=facts, files=files)

@@ -93,6 +93,8 @@ def test_what_was_written_is_told_with_its_unit(brain: Path, tmp_path: Path) -> 
         "--connectome",
         brain,
         *BASIC,
+        "--scale",
+        "max",
         "--duration",
         4,
         "--monitor",
@@ -105,6 +107,7 @@ def test_what_was_written_is_told_with_its_unit(brain: Path, tmp_path: Path) -> 
     assert result.exit_code == 0, result.output
     assert "bold: 40 samples × 4 channels every 0.1 s, unit %" in result.output
     assert "unit Hz-1" in result.output
+    assert "divided by the largest" in " ".join(result.output.split())
     assert {path.name for path in (tmp_path / "o").iterdir()} == {
         "simulation.npz", "simulation.json", "bold.png", "bold-fc.png", "spectrum.png",
     }  # fmt: skip
