@@ -182,7 +182,7 @@ def delay_steps(network: Network, dt: float) -> Int[np.ndarray, "region region"]
     short = network.is_tract & (delays > 0) & (delays < dt * (1.0 - 1e-9))
     if short.any() and not network.instantaneous_below_step:
         raise ValueError(
-            f"shortest delay is {delays[short].min():.3g} ms but the time step is {dt:.3g} ms; take a smaller step or "
-            "set instantaneous_below_step"
+            f"delays must be none or one time step of {dt:.3g} ms at least (take a smaller step or set "
+            f"instantaneous_below_step), got {delays[short].min():.3g} ms"
         )
     return steps

@@ -204,7 +204,7 @@ def test_a_cases_connectome_is_found_by_its_first_characters(brain: Path, tmp_pa
         (["--scale", "row"], "none, max, in-strength"),
         (["--model", "hodgkin-huxley"], "known are"),
         (["--duration", "nan"], "duration_s must be finite"),
-        (["--velocity", "600"], "instantaneous_below_step"),
+        (["--velocity", "600"], "instantaneous_below_step); got 0.015 ms"),
     ],
 )
 def test_bad_usage_says_the_rule_and_ends_with_2(brain: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
