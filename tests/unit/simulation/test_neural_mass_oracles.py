@@ -275,24 +275,6 @@ def test_inhibition_below_zero_is_refused_by_region():
 # Stuart-Landau
 
 
-@pytest.mark.parametrize(("delay", "frequency"), [(5.0, 16.432), (10.0, 10.570), (20.0, 6.248)])
-def test_a_delay_slows_two_synchronised_oscillators_as_the_closed_form_says(delay, frequency):
-    """Ω = ω − G w sin Ωτ."""
-    network = Network(
-        mass=neural_mass("stuart-landau")(a=1000.0),
-        weights=np.array([[0.0, 1.0], [1.0, 0.0]]),
-        tract_lengths=np.array([[0.0, delay], [delay, 0.0]]),
-        velocity=1.0,
-        coupling=300.0,
-        initial=np.array([[30.0, 30.0], [0.0, 0.0]]),
-    )
-    monitors = (Trajectory(0.001),)
-    run = simulate([network], [0], duration=0.5, transient=1.5, monitors=monitors, dt=0.1, precision="double")
-    x, _, y, _ = run.observations[0].values[0].T
-    measured = np.polyfit(run.observations[0].time, np.unwrap(np.arctan2(y, x)), 1)[0] / (2.0 * np.pi)
-    assert measured == pytest.approx(frequency, abs=1e-3)
-
-
 def test_limit_cycle_has_the_amplitude_and_the_frequency_of_the_normal_form():
     mass = neural_mass("stuart-landau")(a=4.0, omega=2.0 * np.pi * 10.0)
     x, y = _course(mass, 8.0, 1e-3, start=(0.01, 0.0))[-500:].T
