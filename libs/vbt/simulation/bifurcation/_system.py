@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from vbt.simulation._network import Network
-from vbt.simulation._neural_mass import NeuralMass
+from vbt.simulation._neural_mass import NeuralMass, activity_unit, parameter_fields
 from vbt.simulation.bifurcation._delays import NetworkSpectrum
 
 Field = Callable[[Any, Any, Any], Any]  # (state, parameter, constants) -> time derivative; hashable
@@ -182,7 +182,7 @@ def node(
         lower=np.asarray(mass.lower, float),
         upper=np.asarray(mass.upper, float),
         observable=_Observable(_Hashed(mass)),
-        observed=Axis(name="activity", symbol="activity"),
+        observed=Axis(name="activity", symbol="activity", unit=activity_unit(mass)),
         milliseconds_per_unit=float(mass.milliseconds_per_unit),
     )
 
@@ -256,7 +256,7 @@ def network(
         lower=np.repeat(np.asarray(mass.lower, float), n),
         upper=np.repeat(np.asarray(mass.upper, float), n),
         observable=observable,
-        observed=Axis(name="activity", symbol="mean activity"),
+        observed=Axis(name="activity", symbol="mean activity", unit=activity_unit(mass)),
         milliseconds_per_unit=float(mass.milliseconds_per_unit),
         region_size=n,
     )
@@ -338,7 +338,7 @@ class _Observable:
 
 
 def _parameters(mass: Any) -> dict[str, Any]:
-    return {f.name: getattr(mass, f.name) for f in dataclasses.fields(mass) if "parameter" in f.metadata}
+    return {f.name: getattr(mass, f.name) for f in parameter_fields(mass)}
 
 
 def _check_parameter(mass: Any, parameter: str, more: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from scipy.linalg import expm, solve_continuous_lyapunov
 
 from vbt.errors import Unsound
 from vbt.simulation._network import Network
-from vbt.simulation._neural_mass import NeuralMass
+from vbt.simulation._neural_mass import NeuralMass, parameter_fields
 from vbt.simulation.bifurcation._branch import Bifurcation, follow, steady
 from vbt.simulation.bifurcation._curve import Curve, Lost, Steps
 from vbt.simulation.bifurcation._delays import NetworkSpectrum, collocation_nodes
@@ -295,9 +295,5 @@ def _noise(net: Network) -> Float[np.ndarray, " state"]:
 def _mean_mass(net: Network) -> NeuralMass:
     """The mass with each parameter averaged over the regions: only a place to start from."""
     mass = net.mass
-    means = {
-        f.name: float(np.mean(getattr(mass, f.name)))
-        for f in dataclasses.fields(mass)  # type: ignore[arg-type]
-        if "parameter" in f.metadata
-    }
+    means = {f.name: float(np.mean(getattr(mass, f.name))) for f in parameter_fields(mass)}
     return dataclasses.replace(mass, **means)  # type: ignore[type-var]
