@@ -17,23 +17,8 @@ from matplotlib.figure import Figure
 
 from vbt.clinical.findings import Quantity, Scenario
 from vbt.fhir import printed
+from vbt.picture_style import BLUE, GREY, ORANGE, STYLE
 
-# Okabe & Ito: distinguishable with every common colour vision deficiency.
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#7a828c"
-
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-}
 _UNITS = {"1": "", "{count}": "", "/s": "s⁻¹", "1/s": "s⁻¹", "um": "µm", "Cel": "°C", "deg": "°"}
 _HEMISPHERES = (("L", "left"), ("R", "right"), ("B", "midline"))
 
@@ -62,7 +47,7 @@ def connectome_picture(weights: Float[np.ndarray, "region region"], *, hemispher
     """
     order, blocks = _by_hemisphere(hemispheres)
     shown = np.ma.masked_less_equal(np.asarray(weights, float)[np.ix_(order, order)], 0.0)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.6, 3.7), layout="constrained")
         axes = figure.add_subplot()
         positive = shown.compressed()
@@ -89,7 +74,7 @@ def fit_picture(
     """Measured and modelled functional connectivity side by side, and edge against edge."""
     order, blocks = _by_hemisphere(hemispheres)
     edges = np.triu_indices(len(order), k=1)
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 2.5), layout="constrained")
         measured_axes, model_axes, scatter = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
         for axes, matrix, title in ((measured_axes, empirical, "Measured"), (model_axes, model, "Model")):
@@ -110,7 +95,7 @@ def posterior_picture(marginals: Sequence[Marginal]) -> bytes:
     """Every parameter: prior, posterior draws, median and interval; a withheld parameter shows no number."""
     columns = min(2 if len(marginals) == 4 else 3, max(1, len(marginals)))
     rows = -(-len(marginals) // columns) or 1
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 1.7 * rows + 0.3), layout="constrained")
         panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axes, marginal in zip(panels, marginals, strict=False):
@@ -134,7 +119,7 @@ def scenario_picture(
     endpoints = {endpoint.code: endpoint for scenario in scenarios for endpoint in scenario.endpoints}
     order, blocks = _by_hemisphere(hemispheres)
     change = np.asarray(connectivity_change)[np.ix_(order, order)]
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         bars = sum(len(scenario.endpoints) for scenario in scenarios)
         height = max(2.7, 0.3 * bars + 0.75 * len(endpoints))
         figure = Figure(figsize=(7.2, height), layout="constrained")

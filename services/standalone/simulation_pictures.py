@@ -13,22 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from brain_simulator.experiments import Simulated
+from vbt.picture_style import BLUE, STYLE
 from vbt.simulation import Observation, PowerSpectrum
 
-_BLUE, _ORANGE = "#0072b2", "#d55e00"  # Okabe & Ito
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-}
 _ROWS = 12
 _SHOWN = 2000  # samples of a course
 _LEAST_SAMPLES = 20  # for a correlation to mean anything
@@ -68,7 +55,7 @@ def _courses(seen: Observation, name: str) -> bytes:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         for row, course in enumerate(last.T):
-            axes.plot(time, course - course.mean() - row * step, color=_BLUE, linewidth=0.7)
+            axes.plot(time, course - course.mean() - row * step, color=BLUE, linewidth=0.7)
         axes.set_yticks(-step * np.arange(len(rows)), [seen.labels[region] for region in rows])
         axes.set_xlabel("time (s)")
         axes.set_xlim(time[0], time[-1] if len(time) > 1 else time[0] + 1.0)
@@ -118,10 +105,8 @@ def _spectrum(frequencies: np.ndarray, density: Float[np.ndarray, "frequency reg
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.fill_between(
-            frequencies[kept], low, high, color=_BLUE, alpha=0.2, linewidth=0, label="90 % of the regions"
-        )
-        axes.plot(frequencies[kept], middle, color=_BLUE, linewidth=1.2, label="median region")
+        axes.fill_between(frequencies[kept], low, high, color=BLUE, alpha=0.2, linewidth=0, label="90 % of the regions")
+        axes.plot(frequencies[kept], middle, color=BLUE, linewidth=1.2, label="median region")
         axes.set_xscale("log")
         if (low > 0.0).all():
             axes.set_yscale("log")
@@ -157,8 +142,8 @@ def _sweep(simulated: Simulated, varied: list[str]) -> bytes:
 
 def _line(axes: Any, points: np.ndarray, numbers: np.ndarray) -> None:
     at = np.unique(points)
-    axes.plot(at, [numbers[points == point].mean() for point in at], color=_BLUE, linewidth=1.0)
-    axes.plot(points, numbers, "o", color=_BLUE, markersize=3)
+    axes.plot(at, [numbers[points == point].mean() for point in at], color=BLUE, linewidth=1.0)
+    axes.plot(points, numbers, "o", color=BLUE, markersize=3)
 
 
 def _grid(figure: Figure, axes: Any, points: np.ndarray, numbers: np.ndarray, label: str) -> None:
@@ -191,7 +176,7 @@ def _unit(unit: str) -> str:
 
 def _drawn(draw: Callable[[Figure], None], size: tuple[float, float]) -> bytes:
     content = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure)

@@ -13,24 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from vbt.picture_style import BLUE, GREEN, GREY, ORANGE, STYLE
 from vbt.simulation.bifurcation._branch import Bifurcation, Branch, Diagram
 from vbt.simulation.bifurcation._cycles import CycleBranch
 
-# Okabe & Ito: distinguishable with every common colour vision deficiency.
-_BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#d55e00", "#009e73", "#7a828c"
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 8,
-    "axes.titlesize": 8.5,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-}
 _MARKS = {"fold": ("o", "fold"), "hopf": ("s", "Hopf"), "branch point": ("D", "branch point"), "kink": ("x", "kink")}
 _DPI = 160
 
@@ -41,7 +27,7 @@ def bifurcation_diagram(diagram: Diagram, cycles: Sequence[CycleBranch] = (), *,
     Equilibria are lines, solid where stable and dashed where not; of cycles the lowest and highest value of the
     observable is drawn in the same way. Every bifurcation carries its parameter value.
     """
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.add_subplot()
         for branch in diagram.branches:
@@ -67,9 +53,7 @@ def bifurcation_diagram(diagram: Diagram, cycles: Sequence[CycleBranch] = (), *,
 
 def _equilibria(axes: Axes, branch: Branch) -> None:
     for chosen, stable in _runs(branch.unstable_dimension == 0):
-        axes.plot(
-            branch.parameter[chosen], branch.observed[chosen], color=_BLUE if stable else _ORANGE, **_line(stable)
-        )
+        axes.plot(branch.parameter[chosen], branch.observed[chosen], color=BLUE if stable else ORANGE, **_line(stable))
 
 
 def _cycles(axes: Axes, family: CycleBranch) -> None:
@@ -77,7 +61,7 @@ def _cycles(axes: Axes, family: CycleBranch) -> None:
     high = np.array([cycle.observed_high for cycle in family.cycles])
     for chosen, stable in _runs(family.is_stable):
         for extreme in (low, high):
-            axes.plot(family.parameter[chosen], extreme[chosen], color=_GREEN if stable else _GREY, **_line(stable))
+            axes.plot(family.parameter[chosen], extreme[chosen], color=GREEN if stable else GREY, **_line(stable))
 
 
 def _runs(stable: np.ndarray) -> list[tuple[slice, bool]]:
@@ -165,10 +149,10 @@ def _legend(axes: Axes, diagram: Diagram, cycles: Sequence[CycleBranch]) -> None
     steady = {bool(stable) for branch in diagram.branches for stable in branch.is_stable}
     turning = {bool(stable) for family in cycles for stable in family.is_stable}
     entries = [
-        ("stable equilibrium", _BLUE, True, True in steady),
-        ("unstable equilibrium", _ORANGE, False, False in steady),
-        ("stable cycle, extremes", _GREEN, True, True in turning),
-        ("unstable cycle, extremes", _GREY, False, False in turning),
+        ("stable equilibrium", BLUE, True, True in steady),
+        ("unstable equilibrium", ORANGE, False, False in steady),
+        ("stable cycle, extremes", GREEN, True, True in turning),
+        ("unstable cycle, extremes", GREY, False, False in turning),
     ]
     shown = [(name, colour, stable) for name, colour, stable, present in entries if present]
     for name, colour, stable in shown:
