@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from vbt.connectome import RegionalBold, desikan_killiany, regional_bold
+from vbt.connectome._bold import _nuisance
 from vbt.connectome._images import affine_of, image_of
+from vbt.connectome._motion import Motion
 from vbt.connectome._registration import isotropic_grid, pull_rigidly
 
 VOLUMES, REPETITION_TIME, SPACING = 48, 2.0, 4.0
@@ -75,6 +77,20 @@ def test_regions_outside_the_run_have_no_series(template_head, painted):
     assert not series["lh.entorhinal"].any()
     assert series["lh.precentral"].any()
     assert np.isfinite(partial.time_series).all()
+
+
+@pytest.mark.parametrize(("step_mm", "regressors"), [(0.19, 5), (0.21, 11)])
+def test_motion_is_regressed_out_only_where_the_head_moved(template_head, painted, step_mm, regressors):
+    image, _ = painted
+    volumes = np.asarray(image.dataobj)
+    there = np.random.default_rng(1).choice([-1.0, 1.0], (VOLUMES, 5))
+    parameters = np.zeros((VOLUMES, 6))
+    parameters[:, 0] = step_mm * np.cumsum(np.where(np.arange(VOLUMES) % 2, 1.0, -1.0)) * VOLUMES / (VOLUMES - 1)
+    parameters[:, 1:] = 1e-9 * there  # so that all six are columns of their own
+    motion = Motion(transforms=np.repeat(np.eye(4)[None], VOLUMES, axis=0), parameters=parameters)
+    aligned = volumes.reshape(-1, VOLUMES).T
+    table = _nuisance(aligned, template_head, np.eye(4), image_of(volumes[..., 0], affine_of(image)), motion)
+    assert table.shape == (VOLUMES, regressors)
 
 
 def _shifted(slices: int) -> np.ndarray:

@@ -17,9 +17,10 @@ from vbt.inference import (
     calibrate_resting_state,
     coupling_at,
     gate,
+    model_correlation,
     used_regions,
 )
-from vbt.inference._linear_network import coupling, resting_state
+from vbt.inference._linear_network import coupling, resting_state, signal_correlation
 from vbt.inference._nuts import Posterior
 from vbt.inference._resting_state import nearness_of, observe
 from vbt.simulation import effective_weights
@@ -97,6 +98,35 @@ def test_coupling_in_the_model_is_the_one_that_scenarios_use(connectome):
         observed = observe(connectome.weights, connectome.region_labels, nearness_of(connectome.centres), spectra)
         mine = np.asarray(coupling(observed, value))
     np.testing.assert_allclose(mine, coupling_at(connectome.weights, connectome.region_labels, value))
+
+
+def test_replicates_are_drawn_from_the_model_that_was_fitted(connectome):
+    value = {"g": 0.8, "p": 0.6, "h": 0.3, "u": 2.0, "w0": 0.4, "k": 2.5, "b": 1.2, "r": 0.3, "m": 0.4}
+    near = nearness_of(connectome.centres)
+    spectra = band_spectra(np.random.default_rng(0).normal(size=(400, 24)), 2.0)
+    with jax.enable_x64(True):
+        observed = observe(connectome.weights, connectome.region_labels, near, spectra)
+        mine = np.asarray(signal_correlation(observed, value))
+    np.testing.assert_allclose(mine, model_correlation(connectome.weights, connectome.region_labels, near, value))
+
+
+def test_what_neighbours_mix_in_is_seen_and_leaves_the_coupling(connectome, recording):
+    """Each region's signal shows 0.3 exp(−distance/9 mm) of every other's."""
+    bold = recording(connectome, np.random.default_rng(8), g=0.7, p=0.7, h=0.5)
+    mixed = bold @ (np.eye(24) + 0.3 * nearness_of(connectome.centres)).T
+    found = []
+    for series in (bold, mixed):
+        spectra = band_spectra(series, 2.0)
+        with jax.enable_x64(True):
+            weights, labels = connectome.weights, connectome.region_labels
+            observed = observe(weights, labels, nearness_of(connectome.centres), spectra)
+            posterior = Posterior(resting_state, observed)
+            mode = posterior.mode(observed, starts=2, rng_seed=0)
+            found.append(
+                {k: float(v[0]) for k, v in posterior.constrained(mode.location[None], observed).items() if v.ndim == 1}
+            )
+    assert found[0]["m"] < 0.15 < 0.2 < found[1]["m"] < 0.45
+    assert found[1]["g"] == pytest.approx(found[0]["g"], abs=0.03)
 
 
 def test_a_flawless_tractography_leaves_the_simulator_s_coupling(connectome):
