@@ -55,6 +55,30 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a `Table`: what it is about, and its quantities in the order of the table's columns."""
+
+    label: str
+    quantities: tuple[Quantity, ...]
+    flag: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Quantities side by side, the most important row first, e.g. epileptogenicity of regions.
+
+    Parameters
+    ----------
+    heading : what a row is, e.g. ``"Region"``
+    """
+
+    code: str
+    label: str
+    heading: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """One intervention tried on the twin, its endpoints over the posterior draws compared with no intervention."""
 
@@ -75,6 +99,7 @@ class TwinFindings:
     verdict : ``"sound"`` or ``"unsound"``
     conclusion : one or two plain sentences for the clinician
     parameters : inferred model parameters
+    tables : what has one value per region, tract or candidate, ranked
     scenarios : interventions tried on the twin
     quality : checks of the input, the connectome and the inference
     methods, limits : sentences, one per item, for the methods and limits sections
@@ -86,6 +111,7 @@ class TwinFindings:
     verdict: str
     conclusion: str
     parameters: tuple[Quantity, ...] = ()
+    tables: tuple[Table, ...] = ()
     scenarios: tuple[Scenario, ...] = ()
     quality: tuple[Check, ...] = ()
     methods: tuple[str, ...] = ()
@@ -103,6 +129,7 @@ class TwinFindings:
             **{
                 **raw,
                 "parameters": tuple(Quantity(**q) for q in raw["parameters"]),
+                "tables": tuple(_table(t) for t in raw["tables"]),
                 "scenarios": tuple(
                     Scenario(**{**s, "endpoints": tuple(Quantity(**q) for q in s["endpoints"])})
                     for s in raw["scenarios"]
@@ -112,3 +139,8 @@ class TwinFindings:
                 "limits": tuple(raw["limits"]),
             }
         )
+
+
+def _table(raw: dict[str, Any]) -> Table:
+    rows = tuple(Row(**{**r, "quantities": tuple(Quantity(**q) for q in r["quantities"])}) for r in raw["rows"])
+    return Table(**{**raw, "rows": rows})

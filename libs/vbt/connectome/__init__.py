@@ -11,6 +11,7 @@ from vbt.connectome._build import StepCost as StepCost
 from vbt.connectome._build import build_connectome as build_connectome
 from vbt.connectome._connectome import Connectome as Connectome
 from vbt.connectome._delays import conduction_delays as conduction_delays
+from vbt.connectome._lesions import LesionedTracts as LesionedTracts
 from vbt.connectome._parcellation import Parcellation as Parcellation
 from vbt.connectome._parcellation import Templates as Templates
 from vbt.connectome._parcellation import desikan_killiany as desikan_killiany

@@ -23,6 +23,9 @@ E_BFMI_LIMIT = 0.3
 DIVERGENCE_LIMIT = 0.001
 SATURATION_LIMIT = 0.01
 SHRINKAGE_LIMIT = 0.3
+CHI_SQUARE_LIMIT = 1.05
+STARTS_LIMIT = 3
+NOVELTY_LIMIT = 0.999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +67,33 @@ class SamplerDiagnostics:
     saturated: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class FitDiagnostics:
+    """How well the best fit explains the recording, and whether independent searches found the same.
+
+    Parameters
+    ----------
+    chi_square : mean squared residual in units of the fitted noise's prior scale or of the known noise; NaN where
+        the likelihood has no residual
+    starts_agreeing, starts : searches that ended within 5 nats of the best, of how many
+    """
+
+    chi_square: float
+    starts_agreeing: int
+    starts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Novelty:
+    """How far a recording lies from everything that an amortised posterior was trained on.
+
+    ``quantile`` is the fraction of training simulations that lie nearer to their centre.
+    """
+
+    distance: float
+    quantile: float
+
+
 def diagnose(
     name: str,
     draws: Float[np.ndarray, "chain draw"],
@@ -97,8 +127,30 @@ def diagnose_sampler(draws: Draws) -> SamplerDiagnostics:
     )
 
 
-def gate(parameters: tuple[ParameterDiagnostics, ...], sampler: SamplerDiagnostics) -> tuple[str, ...]:
-    """Why the posterior must not be reported; empty when it may be."""
+def gate(
+    parameters: tuple[ParameterDiagnostics, ...],
+    sampler: SamplerDiagnostics | None,
+    *,
+    fit: FitDiagnostics | None = None,
+    novelty: Novelty | None = None,
+) -> tuple[str, ...]:
+    """Why the posterior must not be reported; empty when it may be. The same for every engine.
+
+    Parameters
+    ----------
+    sampler : None for an amortised posterior, whose draws are independent
+    fit : where the posterior stands on searches for its mode
+    novelty : where it stands on simulations that a network was trained on
+    """
+    return (
+        *_parameter_reasons(parameters),
+        *(_sampler_reasons(sampler) if sampler else ()),
+        *(_fit_reasons(fit) if fit else ()),
+        *(_novelty_reasons(novelty) if novelty else ()),
+    )
+
+
+def _parameter_reasons(parameters: tuple[ParameterDiagnostics, ...]) -> list[str]:
     reasons = []
     for p in parameters:
         r_hat, ess = (NUISANCE_R_HAT_LIMIT, NUISANCE_ESS_LIMIT) if p.nuisance else (R_HAT_LIMIT, ESS_LIMIT)
@@ -107,6 +159,11 @@ def gate(parameters: tuple[ParameterDiagnostics, ...], sampler: SamplerDiagnosti
         smallest = min(p.ess_bulk, p.ess_tail)
         if not smallest >= ess:
             reasons.append(f"too few independent draws of {p.name}: {smallest:.0f}, limit {ess:.0f}")
+    return reasons
+
+
+def _sampler_reasons(sampler: SamplerDiagnostics) -> list[str]:
+    reasons = []
     if sampler.divergences > DIVERGENCE_LIMIT * sampler.draws:
         reasons.append(f"{sampler.divergences} divergent transitions of {sampler.draws}, limit {DIVERGENCE_LIMIT:.1%}")
     if not sampler.e_bfmi >= E_BFMI_LIMIT:
@@ -115,7 +172,27 @@ def gate(parameters: tuple[ParameterDiagnostics, ...], sampler: SamplerDiagnosti
         reasons.append(
             f"{sampler.saturated:.1%} of trajectories reached the largest tree, limit {SATURATION_LIMIT:.0%}"
         )
-    return tuple(reasons)
+    return reasons
+
+
+def _fit_reasons(fit: FitDiagnostics) -> list[str]:
+    reasons = []
+    if fit.chi_square > CHI_SQUARE_LIMIT:
+        reasons.append(
+            f"the model does not explain the recording: chi²/N {fit.chi_square:.2f}, limit {CHI_SQUARE_LIMIT}"
+        )
+    if fit.starts_agreeing < STARTS_LIMIT:
+        reasons.append(f"searches disagree: {fit.starts_agreeing} of {fit.starts} ended alike, limit {STARTS_LIMIT}")
+    return reasons
+
+
+def _novelty_reasons(novelty: Novelty) -> list[str]:
+    if novelty.quantile <= NOVELTY_LIMIT:
+        return []
+    return [
+        f"out of distribution: farther from the training simulations than {novelty.quantile:.2%} of them, "
+        f"limit {NOVELTY_LIMIT:.1%}"
+    ]
 
 
 def warnings_of(sampler: SamplerDiagnostics) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typing import Final
 
 STUDY_RECEIVED: Final = "vbt.dicom.study-received.v1"
 STUDY_INGESTED: Final = "vbt.dicom.study-ingested.v1"
+RECORDING_ATTACHED: Final = "vbt.dicom.recording-attached.v1"
 CONNECTOME_BUILT: Final = "vbt.connectome.built.v1"
 TWIN_CALIBRATED: Final = "vbt.inference.twin-calibrated.v1"
 SCENARIOS_SIMULATED: Final = "vbt.simulation.scenarios-simulated.v1"
@@ -21,6 +22,7 @@ AUDIT_RECORDED: Final = "vbt.audit.recorded.v1"
 TOPICS: Final = (
     STUDY_RECEIVED,
     STUDY_INGESTED,
+    RECORDING_ATTACHED,
     CONNECTOME_BUILT,
     TWIN_CALIBRATED,
     SCENARIOS_SIMULATED,

@@ -15,6 +15,14 @@ class SeriesRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SERIES_ROLE_FMRI: _ClassVar[SeriesRole]
     SERIES_ROLE_OTHER: _ClassVar[SeriesRole]
 
+class RecordingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RECORDING_KIND_UNSPECIFIED: _ClassVar[RecordingKind]
+    RECORDING_KIND_SEEG: _ClassVar[RecordingKind]
+    RECORDING_KIND_EEG: _ClassVar[RecordingKind]
+    RECORDING_KIND_MEG: _ClassVar[RecordingKind]
+    RECORDING_KIND_LESIONS: _ClassVar[RecordingKind]
+
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     VERDICT_UNSPECIFIED: _ClassVar[Verdict]
@@ -44,6 +52,11 @@ SERIES_ROLE_DIFFUSION: SeriesRole
 SERIES_ROLE_T1: SeriesRole
 SERIES_ROLE_FMRI: SeriesRole
 SERIES_ROLE_OTHER: SeriesRole
+RECORDING_KIND_UNSPECIFIED: RecordingKind
+RECORDING_KIND_SEEG: RecordingKind
+RECORDING_KIND_EEG: RecordingKind
+RECORDING_KIND_MEG: RecordingKind
+RECORDING_KIND_LESIONS: RecordingKind
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_SOUND: Verdict
 VERDICT_UNSOUND: Verdict
@@ -125,6 +138,28 @@ class StudyIngested(_message.Message):
     deidentified_instances: Artifact
     def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., consent_basis: _Optional[str] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., diffusion: _Optional[_Union[Artifact, _Mapping]] = ..., gradients: _Optional[_Union[Artifact, _Mapping]] = ..., t1: _Optional[_Union[Artifact, _Mapping]] = ..., fmri: _Optional[_Union[Artifact, _Mapping]] = ..., repetition_time_s: _Optional[float] = ..., deidentified_instances: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
 
+class Recording(_message.Message):
+    __slots__ = ("kind", "content")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    kind: RecordingKind
+    content: Artifact
+    def __init__(self, kind: _Optional[_Union[RecordingKind, str]] = ..., content: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+
+class RecordingAttached(_message.Message):
+    __slots__ = ("case_id", "revision", "protocol", "consent_basis", "recordings")
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CONSENT_BASIS_FIELD_NUMBER: _ClassVar[int]
+    RECORDINGS_FIELD_NUMBER: _ClassVar[int]
+    case_id: str
+    revision: int
+    protocol: str
+    consent_basis: str
+    recordings: _containers.RepeatedCompositeFieldContainer[Recording]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., consent_basis: _Optional[str] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
+
 class Check(_message.Message):
     __slots__ = ("code", "label", "value", "limit", "passed")
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -140,7 +175,7 @@ class Check(_message.Message):
     def __init__(self, code: _Optional[str] = ..., label: _Optional[str] = ..., value: _Optional[float] = ..., limit: _Optional[str] = ..., passed: _Optional[bool] = ...) -> None: ...
 
 class ConnectomeBuilt(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "connectome", "parcellation", "bold", "quality", "verdict", "pictures", "methods")
+    __slots__ = ("case_id", "revision", "protocol", "connectome", "parcellation", "bold", "quality", "verdict", "pictures", "methods", "tracts", "labels", "recordings")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +186,9 @@ class ConnectomeBuilt(_message.Message):
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
+    TRACTS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    RECORDINGS_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -161,10 +199,13 @@ class ConnectomeBuilt(_message.Message):
     verdict: Verdict
     pictures: _containers.RepeatedCompositeFieldContainer[Artifact]
     methods: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., parcellation: _Optional[str] = ..., bold: _Optional[_Union[Artifact, _Mapping]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ...) -> None: ...
+    tracts: Artifact
+    labels: Artifact
+    recordings: _containers.RepeatedCompositeFieldContainer[Recording]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., parcellation: _Optional[str] = ..., bold: _Optional[_Union[Artifact, _Mapping]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ..., tracts: _Optional[_Union[Artifact, _Mapping]] = ..., labels: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
 
 class TwinCalibrated(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "manifest", "verdict", "reasons", "quality", "pictures", "methods")
+    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "manifest", "verdict", "reasons", "quality", "pictures", "methods", "labels", "recordings")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +217,8 @@ class TwinCalibrated(_message.Message):
     QUALITY_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
     METHODS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    RECORDINGS_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -187,10 +230,12 @@ class TwinCalibrated(_message.Message):
     quality: _containers.RepeatedCompositeFieldContainer[Check]
     pictures: _containers.RepeatedCompositeFieldContainer[Artifact]
     methods: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., manifest: _Optional[_Union[Artifact, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ...) -> None: ...
+    labels: Artifact
+    recordings: _containers.RepeatedCompositeFieldContainer[Recording]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., manifest: _Optional[_Union[Artifact, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
 
 class ScenariosSimulated(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "scenarios", "findings", "manifests", "pictures")
+    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "scenarios", "findings", "manifests", "pictures", "labels", "recordings")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +245,8 @@ class ScenariosSimulated(_message.Message):
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
     MANIFESTS_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    RECORDINGS_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -209,7 +256,9 @@ class ScenariosSimulated(_message.Message):
     findings: Artifact
     manifests: _containers.RepeatedCompositeFieldContainer[Artifact]
     pictures: _containers.RepeatedCompositeFieldContainer[Artifact]
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., scenarios: _Optional[_Union[Artifact, _Mapping]] = ..., findings: _Optional[_Union[Artifact, _Mapping]] = ..., manifests: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...) -> None: ...
+    labels: Artifact
+    recordings: _containers.RepeatedCompositeFieldContainer[Recording]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., scenarios: _Optional[_Union[Artifact, _Mapping]] = ..., findings: _Optional[_Union[Artifact, _Mapping]] = ..., manifests: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., labels: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
 
 class ReportDelivered(_message.Message):
     __slots__ = ("case_id", "revision", "bundle", "pdf", "write_tier", "fhir_references", "dicom_objects_stored", "pictures")

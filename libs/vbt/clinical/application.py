@@ -1,0 +1,121 @@
+"""What every application of the twin is: recordings in, a calibration, scenarios, findings and pictures out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Literal, Protocol, TypeVar
+
+import nibabel as nib
+
+from vbt.clinical.findings import Check, TwinFindings
+from vbt.connectome import Connectome, LesionedTracts, RegionalBold
+from vbt.electrophysiology import SensorRecording
+from vbt.inference import Calibration, Checkpoint
+from vbt.simulation import ReplayManifest
+
+Progress = Callable[[str, float], None]
+Section = Literal["findings", "fit", "input", "scenarios"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recordings:
+    """What came for a patient besides the connectome; None where it did not come.
+
+    Parameters
+    ----------
+    labels : region labels, 1 + index in the connectome, 0 elsewhere, in the T1's scanner RAS+ frame; electrode
+        positions are in the same frame
+    """
+
+    bold: RegionalBold | None = None
+    seeg: SensorRecording | None = None
+    eeg: SensorRecording | None = None
+    meg: SensorRecording | None = None
+    lesions: LesionedTracts | None = None
+    labels: nib.Nifti1Image | None = None
+
+
+class Scenarios(Protocol):
+    """Interventions tried on a twin, over posterior draws."""
+
+    @property
+    def manifest(self) -> ReplayManifest: ...
+
+    def to_npz(self) -> bytes: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture by name, and its place in the report."""
+
+    name: str
+    png: bytes
+    section: Section
+    caption: str
+
+
+C = TypeVar("C", bound=Calibration)
+S = TypeVar("S", bound=Scenarios)
+C_co = TypeVar("C_co", bound=Calibration, covariant=True)
+C_contra = TypeVar("C_contra", bound=Calibration, contravariant=True)
+S_co = TypeVar("S_co", bound=Scenarios, covariant=True)
+
+
+class Calibrate(Protocol[C_co]):
+    """Recordings and a connectome become a posterior, sound or not.
+
+    Raises ``Rejected`` where the recordings cannot inform the model, by rule and value.
+    """
+
+    def __call__(
+        self,
+        connectome: Connectome,
+        recordings: Recordings,
+        *,
+        rng_seed: int,
+        progress: Progress,
+        checkpoint: Checkpoint | None,
+    ) -> C_co: ...
+
+
+class RunScenarios(Protocol[C_contra, S_co]):
+    """A sound posterior is tried under interventions."""
+
+    def __call__(
+        self,
+        connectome: Connectome,
+        recordings: Recordings,
+        calibration: C_contra,
+        *,
+        rng_seed: int,
+        duration: float,
+        progress: Progress,
+    ) -> S_co: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Application(Generic[C, S]):
+    """One use of the twin.
+
+    Parameters
+    ----------
+    name : as the protocol of a case names it, e.g. ``"epilepsy"``
+    title : what a clinician reads
+    needs : one sentence: which recordings it needs
+    credibility : its entry in ``vbt.clinical.credibility``
+    calibration, scenarios : the types that ``calibrate`` and ``run_scenarios`` give, with ``from_npz``
+    findings : quality of the input, calibration and scenarios (None where there are none) become the report's content
+    pictures : drawn from what the other steps left; nothing but the input of an unsound twin
+    """
+
+    name: str
+    title: str
+    needs: str
+    credibility: str
+    calibration: type[C]
+    scenarios: type[S]
+    calibrate: Calibrate[C]
+    run_scenarios: RunScenarios[C, S]
+    findings: Callable[[tuple[Check, ...], C, S | None], TwinFindings]
+    pictures: Callable[[Connectome, Recordings, C, S | None, TwinFindings], Iterator[Picture]]
