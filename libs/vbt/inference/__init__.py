@@ -18,5 +18,12 @@ from vbt.inference._resting_state import calibrate_resting_state as calibrate_re
 from vbt.inference._resting_state import coupling_at as coupling_at
 from vbt.inference._resting_state import model_correlation as model_correlation
 from vbt.inference._resting_state import used_regions as used_regions
+from vbt.inference._sbc import Refused as Refused
+from vbt.inference._sbc import SbcModel as SbcModel
+from vbt.inference._sbc import SbcParameter as SbcParameter
+from vbt.inference._sbc import SbcResult as SbcResult
+from vbt.inference._sbc import Simulated as Simulated
+from vbt.inference._sbc import sbc as sbc
+from vbt.inference._sbc_picture import rank_picture as rank_picture
 from vbt.inference._whittle import whittle as whittle
 from vbt.simulation import effective_weights as effective_weights
