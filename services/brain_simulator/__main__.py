@@ -23,7 +23,11 @@ NAME = "brain_simulator"
 def build(runtime: Runtime, settings: SimulatorSettings) -> Service:
     """The service on an open runtime."""
     on_demand = SimulationServicer(
-        runtime.objects, runtime.engine, this_software(NAME), places=settings.simulation.concurrent_runs
+        runtime.objects,
+        runtime.engine,
+        runtime.policy,
+        this_software(NAME),
+        places=settings.simulation.concurrent_runs,
     )
 
     def add_servicers(steps: Steps[TwinCalibrated, ScenariosSimulated], server: grpc.Server) -> None:

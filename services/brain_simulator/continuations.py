@@ -172,6 +172,8 @@ def _arrays(diagram: bif.Diagram, cycles: tuple[bif.CycleBranch, ...]) -> dict[s
             f"cycles_{index}_low": np.array([cycle.observed_low for cycle in family.cycles]),
             f"cycles_{index}_high": np.array([cycle.observed_high for cycle in family.cycles]),
             f"cycles_{index}_stable": family.is_stable,
+            f"cycles_{index}_fold_parameter": np.array([cycle.parameter for cycle in family.folds]),
+            f"cycles_{index}_fold_period": np.array([cycle.period for cycle in family.folds]),
         }
     points = diagram.bifurcations
     arrays |= {

@@ -24,9 +24,11 @@ from vbt.api.simulation.v1 import experiment_pb2_grpc
 from vbt.connectome import Connectome, read_connectome
 from vbt.errors import Rejected, Unsound
 from vbt.platform import audit, cases, wire
-from vbt.platform.audit import AuditEntry, Digest, Outcome
+from vbt.platform.audit import AuditEntry, ConsentDecision, Digest, Outcome
 from vbt.platform.objects import Objects
+from vbt.platform.policy import ConsentPolicy
 from vbt.platform.software import Software
+from vbt.platform.state import reading
 from vbt.simulation import SimulationCancelled
 
 Result = TypeVar("Result", api.SimulationResult, api.ContinuationResult)
@@ -52,6 +54,8 @@ class _Trail:
     inputs: list[Digest] = field(default_factory=list)
     outputs: list[Digest] = field(default_factory=list)
     detail: dict[str, Any] = field(default_factory=dict)
+    patients: tuple[str, ...] = ()  # cases whose consent the run stands on
+    consent: ConsentDecision | None = None
     is_recorded: bool = False
 
     @property
@@ -64,11 +68,14 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
 
     Parameters
     ----------
+    policy : decides on the consent of the case that a connectome was built for
     places : runs at once; a call beyond them is refused, to be asked again
     """
 
-    def __init__(self, objects: Objects, engine: sa.Engine, software: Software, *, places: int) -> None:
-        self._objects, self._engine, self._software = objects, engine, software
+    def __init__(
+        self, objects: Objects, engine: sa.Engine, policy: ConsentPolicy, software: Software, *, places: int
+    ) -> None:
+        self._objects, self._engine, self._policy, self._software = objects, engine, policy, software
         self._calls = Calls(places)
 
     def Simulate(self, request: api.SimulateRequest, context: grpc.ServicerContext) -> Iterator[api.SimulateResponse]:
@@ -121,6 +128,7 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
             with closing(self._calls.stream(work, context)) as stream:  # type: ignore[type-var]
                 for answer in stream:
                     if not isinstance(answer, api.Progress):
+                        self._permit(trail)
                         self._record(trail, "success")
                     yield answer
         except (Rejected, Unsound) as error:
@@ -137,9 +145,18 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
             raise refused("connectome is the reference of an artifact, with its sha256", "no digest of 64 hex digits")
         if artifact.size_bytes > _MOST_BYTES:
             raise refused("a connectome takes at most 64 MiB", f"{artifact.size_bytes} bytes")
+        with reading(self._engine) as connection:
+            trail.patients = tuple(audit.cases_that_gave(connection, artifact.sha256))
+        self._permit(trail)
         content = self._objects.get(wire.from_wire(artifact))
         trail.inputs.append(Digest(name="connectome", sha256=artifact.sha256))
         return read_connectome(content)
+
+    def _permit(self, trail: _Trail) -> None:
+        """Raise `Rejected` where a patient whose connectome this is has withdrawn consent."""
+        with reading(self._engine) as connection:
+            for case_id in trail.patients:
+                trail.consent = self._policy.decide(connection, case_id)
 
     def _run(
         self, experiment: Experiment, trail: _Trail, progress: Progress, cancelled: Cancelled
@@ -188,6 +205,7 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
             actor=self._software.name,
             software=self._software,
             purpose=_RESEARCH,
+            consent=trail.consent,
             inputs=tuple(trail.inputs),
             outputs=tuple(trail.outputs) if outcome == "success" else (),
             detail={**trail.detail, "seconds": trail.seconds, **facts},
@@ -211,8 +229,9 @@ def observations_of(simulated: Simulated) -> list[api.ObservationSummary]:
 
 
 def bifurcations_of(continued: Continued) -> list[api.Bifurcation]:
-    """The bifurcations of all branches of equilibria."""
-    return [
+    """The bifurcations of all branches of equilibria, and where branches of cycles turn around."""
+    unit = continued.diagram.system.milliseconds_per_unit
+    equilibria = [
         api.Bifurcation(
             kind=_KINDS[point.kind],
             parameter=point.parameter,
@@ -222,3 +241,14 @@ def bifurcations_of(continued: Continued) -> list[api.Bifurcation]:
         )
         for point in continued.diagram.bifurcations
     ]
+    folds = [
+        api.Bifurcation(
+            kind=api.BIFURCATION_KIND_FOLD_OF_CYCLES,
+            parameter=cycle.parameter,
+            frequency_hz=None if unit is None else 1000.0 / (unit * cycle.period),
+            multiplicity=1,
+        )
+        for family in continued.cycles
+        for cycle in family.folds
+    ]
+    return [*equilibria, *folds]

@@ -281,7 +281,7 @@ def report_open(
 
 @ledger_app.command("show")
 def ledger_show(
-    case: Annotated[str | None, typer.Option("--case", help="Only this case.")] = None,
+    case: Annotated[str | None, typer.Option("--case", help="Only this case, or this simulation on demand.")] = None,
     data: Data = DEFAULT_DATA,
     limit: Annotated[int, typer.Option(help="How many of the newest entries.")] = 50,
     json_: Json = False,
@@ -290,10 +290,8 @@ def ledger_show(
     from standalone.ledger import entries, entry_table
 
     with _opened(data) as engine:
-        case_id = None
-        if case:
-            with engine.connect() as connection:
-                case_id = _full_id(connection, case)
+        with engine.connect() as connection:
+            case_id = _on_trail(connection, case) if case else None
         found = entries(engine, case_id)[-limit:]
     if json_:
         console.print_json(data=found)
@@ -313,7 +311,7 @@ def ledger_export(
     from standalone.ledger import export
 
     with _state(data) as connection:
-        case_id = _full_id(connection, case) if case else None
+        case_id = _on_trail(connection, case) if case else None
     export(_settings(data), out, case_id)
     console.print(f"{out} written; check it with: vbt-verify {out}")
 
@@ -452,6 +450,14 @@ def _state(data: Path) -> Iterator[Any]:
 
     with _opened(data) as engine, reading(engine) as connection:
         yield connection
+
+
+def _on_trail(connection: Any, prefix: str) -> str:
+    """The case, or the simulation on demand, whose id begins so."""
+    from vbt.platform import audit
+
+    found = audit.cases_on_trail(connection, prefix) if prefix else []
+    return found[0] if len(found) == 1 else _full_id(connection, prefix)
 
 
 def _full_id(connection: Any, prefix: str) -> str:

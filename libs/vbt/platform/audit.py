@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from opentelemetry import trace
 
 from vbt.platform.events import rfc3339
 from vbt.platform.software import Software
-from vbt.platform.state import audit_outbox, insert_new
+from vbt.platform.state import audit_leaf, audit_outbox, case, insert_new
 
 _ENTRY_NAMESPACE = uuid.UUID("3d1f7a52-8a43-5b9e-b1c5-7662742e6175")
 
@@ -103,6 +104,28 @@ def record(connection: sa.Connection, entry: AuditEntry) -> bool:
     """Put the entry on the trail if the caller's transaction commits; False where the same act is already on it."""
     row = {"event_id": entry.event_id, "entry": entry.canonical(), "at": time.time()}
     return insert_new(connection, audit_outbox, row)
+
+
+def cases_that_gave(connection: sa.Connection, sha256: str) -> list[str]:
+    """The cases of this site that an artifact was made for, by the trail; none for an artifact from elsewhere."""
+    mark, found = sha256.encode(), set()
+    for table in (audit_leaf, audit_outbox):
+        for content in connection.execute(sa.select(table.c.entry)).scalars():
+            if mark in content:
+                entry = json.loads(content)
+                if any(output["sha256"] == sha256 for output in entry["outputs"]):
+                    found.add(entry["case_id"])
+    known = sa.select(case.c.case_id).where(case.c.case_id.in_(found)).order_by(case.c.case_id)
+    return list(connection.execute(known).scalars())
+
+
+def cases_on_trail(connection: sa.Connection, prefix: str) -> list[str]:
+    """The case ids beginning so that integrated entries speak of: cases, and runs on demand, which are no cases."""
+    mark, found = f'"case_id":"{prefix}'.encode(), set()
+    for content in connection.execute(sa.select(audit_leaf.c.entry)).scalars():
+        if mark in content:
+            found.add(json.loads(content)["case_id"])
+    return sorted(case_id for case_id in found if case_id.startswith(prefix))
 
 
 def _current() -> trace.SpanContext:

@@ -19,11 +19,13 @@ from vbt.api.event.v1 import event_pb2
 from vbt.api.simulation.v1 import experiment_pb2 as api
 from vbt.api.simulation.v1.experiment_pb2_grpc import SimulationServiceStub
 from vbt.connectome import Connectome
-from vbt.platform import wire
+from vbt.platform import audit, cases, wire
 from vbt.platform.grpc_channel import error_info, open_channel
+from vbt.platform.policy import record_consent
 from vbt.platform.runtime import Runtime, open_runtime
 from vbt.platform.server import Server
 from vbt.platform.settings import read_settings
+from vbt.platform.software import this_software
 from vbt.simulation import (
     Bold,
     MontbrioPazoRoxin,
@@ -178,6 +180,17 @@ def test_continue_finds_the_folds_of_the_library(site: Site) -> None:
     assert site.runtime.objects.get(wire.from_wire(result.diagram)).startswith(b"\x89PNG")
 
 
+def test_continue_tells_where_cycles_fold(site: Site) -> None:
+    """Jansen and Rit's spikes end at 137.38 s⁻¹ (Grimbert & Faugeras 2006), which no equilibrium tells."""
+    request = api.ContinueRequest(
+        network=api.NetworkModel(neural_mass="jansen-rit"), parameter="p", lowest=-0.02, highest=0.2, cycles=True
+    )
+    result = ended(site.stub.Continue(request))
+    (fold,) = [point for point in result.bifurcations if point.kind == api.BIFURCATION_KIND_FOLD_OF_CYCLES]
+    assert fold.parameter == pytest.approx(0.13738, rel=1e-4)
+    assert 1.0 < fold.frequency_hz < 10.0
+
+
 def test_continue_follows_a_networks_coupling(site: Site, model: api.NetworkModel) -> None:
     request = api.ContinueRequest(network=model, parameter="coupling", lowest=0.0, highest=1.0, starts=8)
     arrays = site.arrays(ended(site.stub.Continue(request)).result)
@@ -229,6 +242,42 @@ def test_every_run_is_on_the_trail_without_a_word_of_the_caller(site: Site, mode
     assert entry["inputs"] == [{"name": "connectome", "sha256": site.connectome.sha256}]
     assert result.result.sha256 in {output["sha256"] for output in entry["outputs"]}
     assert "Doe" not in json.dumps(site.trail())
+
+
+def test_a_patients_connectome_is_not_used_without_the_patients_consent(site: Site, model: api.NetworkModel) -> None:
+    other = dataclasses.replace(CONNECTOME, parcellation="of-a-case")
+    model.connectome.CopyFrom(
+        wire.to_wire(site.runtime.objects.put(other.to_npz(), "application/x-npz", "connectome.npz"))
+    )
+    with site.runtime.engine.begin() as connection:
+        case = cases.create_case(connection, study_key="of-this-test", protocol="resting_state")
+        audit.record(connection, _built(case.case_id, model.connectome.sha256))
+        record_consent(connection, status="permit", reference="Consent/1", case_id=case.case_id)
+    request = api.SimulateRequest(network=model, protocol=protocol())
+    allowed = ended(site.stub.Simulate(request))
+    entry = next(entry for entry in site.trail() if entry["case_id"] == allowed.case_id)
+    assert entry["consent"] == {"decision": "permit", "basis": "Consent/1"}
+    with site.runtime.engine.begin() as connection:
+        record_consent(connection, status="deny", reference="Consent/2", case_id=case.case_id)
+    with pytest.raises(grpc.RpcError) as refusal:
+        list(site.stub.Simulate(request))
+    facts = error_info(refusal.value)
+    assert facts is not None
+    assert facts.reason == "consent-withdrawn"
+    assert (site.trail()[-1]["outcome"], site.trail()[-1]["outputs"]) == ("refused", [])
+
+
+def _built(case_id: str, sha256: str) -> audit.AuditEntry:
+    return audit.AuditEntry(
+        event_id=audit.entry_id("test", case_id),
+        case_id=case_id,
+        revision=1,
+        action="connectome.built",
+        outcome="success",
+        actor="connectome_builder",
+        software=this_software("connectome_builder"),
+        outputs=(audit.Digest(name="connectome.npz", sha256=sha256),),
+    )
 
 
 def test_a_run_that_diverges_gives_no_numbers(site: Site, model: api.NetworkModel) -> None:

@@ -34,6 +34,7 @@ class BifurcationKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     BIFURCATION_KIND_HOPF: _ClassVar[BifurcationKind]
     BIFURCATION_KIND_BRANCH_POINT: _ClassVar[BifurcationKind]
     BIFURCATION_KIND_KINK: _ClassVar[BifurcationKind]
+    BIFURCATION_KIND_FOLD_OF_CYCLES: _ClassVar[BifurcationKind]
 WEIGHT_SCALING_UNSPECIFIED: WeightScaling
 WEIGHT_SCALING_NONE: WeightScaling
 WEIGHT_SCALING_LARGEST: WeightScaling
@@ -49,6 +50,7 @@ BIFURCATION_KIND_FOLD: BifurcationKind
 BIFURCATION_KIND_HOPF: BifurcationKind
 BIFURCATION_KIND_BRANCH_POINT: BifurcationKind
 BIFURCATION_KIND_KINK: BifurcationKind
+BIFURCATION_KIND_FOLD_OF_CYCLES: BifurcationKind
 
 class ParameterValue(_message.Message):
     __slots__ = ("name", "values")
