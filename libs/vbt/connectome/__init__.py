@@ -12,10 +12,12 @@ from vbt.connectome._build import build_connectome as build_connectome
 from vbt.connectome._connectome import Connectome as Connectome
 from vbt.connectome._delays import conduction_delays as conduction_delays
 from vbt.connectome._lesions import LesionedTracts as LesionedTracts
+from vbt.connectome._lesions import lesion_fractions as lesion_fractions
 from vbt.connectome._parcellation import Parcellation as Parcellation
 from vbt.connectome._parcellation import Templates as Templates
 from vbt.connectome._parcellation import desikan_killiany as desikan_killiany
 from vbt.connectome._parcellation import mni_templates as mni_templates
 from vbt.connectome._quality import QualityCheck as QualityCheck
+from vbt.connectome._tracts import Tracts as Tracts
 from vbt.connectome._tvb import read_connectome as read_connectome
 from vbt.connectome._tvb import read_tvb_connectivity as read_tvb_connectivity

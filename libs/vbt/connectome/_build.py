@@ -22,6 +22,7 @@ from vbt.connectome._parcellation import Parcellation, desikan_killiany, region_
 from vbt.connectome._pictures import draw_pictures
 from vbt.connectome._quality import QualityCheck, anatomy_checks, connection_checks, diffusion_checks
 from vbt.connectome._tracking import track
+from vbt.connectome._tracts import Tracts, tracts_of
 from vbt.errors import Rejected
 
 Progress = Callable[[str, float], None]
@@ -70,6 +71,7 @@ class ConnectomeBuild:
     methods : what was done, one sentence each
     pictures : PNG by name: ``anatomy``, ``fibres``, ``weights``, ``lengths``
     anatomy : the patient's brain, tissues and regions, which `regional_bold` needs
+    tracts : the streamlines behind the weights, which `lesion_fractions` needs
     steps : cost of each step
     """
 
@@ -79,7 +81,13 @@ class ConnectomeBuild:
     methods: tuple[str, ...]
     pictures: dict[str, bytes]
     anatomy: Anatomy
+    tracts: Tracts
     steps: tuple[StepCost, ...]
+
+    @property
+    def labels(self) -> nib.Nifti1Image:
+        """Regions in the T1's scanner frame, on a 1 mm grid: 1 + the index in the connectome, 0 elsewhere."""
+        return self.anatomy.image(self.anatomy.labels.astype(np.uint8))
 
 
 def build_connectome(
@@ -142,6 +150,7 @@ def build_connectome(
     )
     with log.step("pictures"):
         shown = streamlines.chosen(joins_two_regions(streamlines))
+        tracts = tracts_of(shown, series.to_anatomy @ series.affine, parcellation.region_labels)
         pictures = draw_pictures(anatomy, series, fibres, shown, connectome)
     progress("done", 1.0)
     return ConnectomeBuild(
@@ -151,6 +160,7 @@ def build_connectome(
         methods=_methods(series, fibres),
         pictures=pictures,
         anatomy=anatomy,
+        tracts=tracts,
         steps=tuple(log.costs),
     )
 
