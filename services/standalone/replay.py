@@ -185,7 +185,15 @@ def _environment(recorded: Message, again: Message, objects: Objects, scratch: O
         if artifact.name in ("sampling.json", "scenarios.json") and artifact.name in names:
             old = ReplayManifest.from_json(objects.get(wire.from_wire(names[artifact.name])))
             new = ReplayManifest.from_json(scratch.get(wire.from_wire(artifact)))
-            watched = ("xla_flags", "jax_version", "jaxlib_version", "device_kind", "precision", "batch_shape")
+            watched = (
+                "xla_flags",
+                "jax_version",
+                "jaxlib_version",
+                "llvmlite_version",
+                "device_kind",
+                "precision",
+                "batch_shape",
+            )
             differing |= {name for name in watched if getattr(old, name) != getattr(new, name)}
     return f"the runs differ in {', '.join(sorted(differing))}" if differing else ""
 

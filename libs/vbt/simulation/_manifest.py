@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jaxlib.version
+import llvmlite  # type: ignore[import-untyped]
 import numpy as np
 
 
@@ -43,6 +44,7 @@ class ReplayManifest:
     jax_version: str
     jaxlib_version: str
     device_kind: str
+    llvmlite_version: str
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), sort_keys=True, allow_nan=False)
@@ -63,6 +65,7 @@ def record(
     dt: float | None,
     precision: str,
     batch_shape: tuple[int, ...],
+    prng: str = "threefry2x32",
 ) -> ReplayManifest:
     """The manifest of a run that has just ended on this machine."""
     return ReplayManifest(
@@ -71,7 +74,7 @@ def record(
         outputs={name: digest(value) for name, value in outputs.items()},
         parameters=dict(parameters),
         seeds=seeds,
-        prng="threefry2x32",
+        prng=prng,
         dt=dt,
         precision=precision,
         batch_shape=batch_shape,
@@ -80,6 +83,7 @@ def record(
         jax_version=jax.__version__,
         jaxlib_version=jaxlib.version.__version__,
         device_kind=str(jax.devices()[0].device_kind),
+        llvmlite_version=llvmlite.__version__,
     )
 
 

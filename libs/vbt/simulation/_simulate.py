@@ -25,6 +25,7 @@ from vbt.simulation._lowering import CannotLower
 from vbt.simulation._manifest import ReplayManifest, record
 from vbt.simulation._monitors import Monitor
 from vbt.simulation._network import Network, delay_steps
+from vbt.simulation._noise import ROUNDS
 from vbt.simulation._stepped import Stepped
 from vbt.simulation._timing import Timing, timing_of
 from vbt.simulation._watching import begin_watch, observe, restart
@@ -180,6 +181,7 @@ def simulate(
             dt=dt,
             precision=precision,
             batch_shape=(networks[0].regions, _lanes(engine, precision)),
+            prng=f"threefry2x32-{ROUNDS}, Box-Muller",
         ),
     )
 

@@ -76,6 +76,7 @@ def calibration():
             jax_version="",
             jaxlib_version="",
             device_kind="cpu",
+            llvmlite_version="0",
         ),
     )
 
