@@ -9,7 +9,7 @@ from vbt.api.event.v1 import event_pb2
 from vbt.clinical.findings import Check, TwinFindings
 from vbt.clinical.resting_state import ScenarioRun, findings, run_scenarios
 from vbt.connectome import Connectome
-from vbt.inference import Calibration
+from vbt.inference import RestingStateCalibration
 from vbt.platform import events, wire
 from vbt.platform.events import Event
 from vbt.platform.objects import Objects
@@ -32,7 +32,7 @@ class ScenarioSimulator:
 
     def __call__(self, event: Event, context: StageContext) -> Effects:
         twin = wire.decode(event, event_pb2.TwinCalibrated)
-        calibration = Calibration.from_npz(self.objects.get(wire.from_wire(twin.posterior)))
+        calibration = RestingStateCalibration.from_npz(self.objects.get(wire.from_wire(twin.posterior)))
         run = self._run(twin, calibration, context) if twin.verdict == event_pb2.VERDICT_SOUND else None
         found = findings(
             tuple(
@@ -57,7 +57,9 @@ class ScenarioSimulator:
             figures={"rng_seed": self.rng_seed, "duration_seconds": self.duration_seconds},
         )
 
-    def _run(self, twin: event_pb2.TwinCalibrated, calibration: Calibration, context: StageContext) -> ScenarioRun:
+    def _run(
+        self, twin: event_pb2.TwinCalibrated, calibration: RestingStateCalibration, context: StageContext
+    ) -> ScenarioRun:
         return run_scenarios(
             Connectome.from_npz(self.objects.get(wire.from_wire(twin.connectome))),
             calibration,

@@ -16,7 +16,7 @@ from vbt.api.event.v1.event_pb2 import ScenariosSimulated
 from vbt.clinical.findings import TwinFindings
 from vbt.clinical.resting_state import ScenarioRun, parameter_of
 from vbt.connectome import Connectome
-from vbt.inference import Calibration
+from vbt.inference import RestingStateCalibration
 from vbt.platform import wire
 from vbt.platform.objects import Objects
 
@@ -45,7 +45,7 @@ def drawings(simulated: ScenariosSimulated, findings: TwinFindings, objects: Obj
     )
     yield _drawing("connectome", weights, "input", "The patient's structural connectome.")
     if findings.verdict == "sound":
-        calibration = Calibration.from_npz(objects.get(wire.from_wire(simulated.posterior)))
+        calibration = RestingStateCalibration.from_npz(objects.get(wire.from_wire(simulated.posterior)))
         yield _posterior(calibration, findings)
         yield _fit(calibration)
         yield _scenarios(ScenarioRun.from_npz(objects.get(wire.from_wire(simulated.scenarios))), findings)
@@ -53,7 +53,7 @@ def drawings(simulated: ScenariosSimulated, findings: TwinFindings, objects: Obj
         yield Drawing(picture.name, objects.get(wire.from_wire(picture)))
 
 
-def _posterior(calibration: Calibration, findings: TwinFindings) -> Drawing:
+def _posterior(calibration: RestingStateCalibration, findings: TwinFindings) -> Drawing:
     marginals = []
     for quantity in findings.parameters:
         name = parameter_of(quantity.code)
@@ -66,7 +66,7 @@ def _posterior(calibration: Calibration, findings: TwinFindings) -> Drawing:
     return _drawing("posterior", posterior_picture(marginals), "findings", caption)
 
 
-def _fit(calibration: Calibration) -> Drawing:
+def _fit(calibration: RestingStateCalibration) -> Drawing:
     label, baseline = max(calibration.baselines.items(), key=lambda item: item[1])
     png = fit_picture(
         calibration.empirical_fc,
@@ -106,7 +106,9 @@ def _grid(draws: Float[np.ndarray, " draw"]) -> Float[np.ndarray, " point"]:
     return np.linspace(max(low - margin, 1e-9), high + margin, _POINTS)
 
 
-def _density(calibration: Calibration, name: str, grid: Float[np.ndarray, " point"]) -> Float[np.ndarray, " point"]:
+def _density(
+    calibration: RestingStateCalibration, name: str, grid: Float[np.ndarray, " point"]
+) -> Float[np.ndarray, " point"]:
     family, location, scale = calibration.priors[name]
     if family == "half-normal":
         return np.asarray(stats.halfnorm(location, scale).pdf(grid))

@@ -25,7 +25,7 @@ from vbt.api.event.v1.event_pb2 import Artifact, ConnectomeBuilt, ScenariosSimul
 from vbt.clinical.findings import TwinFindings
 from vbt.connectome import BuildSettings, Connectome
 from vbt.errors import TwinError
-from vbt.inference import Calibration
+from vbt.inference import RestingStateCalibration
 from vbt.platform import cases, wire
 from vbt.platform.audit import ConsentDecision
 from vbt.platform.cases import Case
@@ -207,8 +207,8 @@ def _compare_connectomes(recorded: ConnectomeBuilt, again: ConnectomeBuilt, obje
 
 
 def _compare_posteriors(recorded: TwinCalibrated, again: TwinCalibrated, objects: Objects, scratch: Objects) -> str:
-    old = Calibration.from_npz(objects.get(wire.from_wire(recorded.posterior)))
-    new = Calibration.from_npz(scratch.get(wire.from_wire(again.posterior)))
+    old = RestingStateCalibration.from_npz(objects.get(wire.from_wire(recorded.posterior)))
+    new = RestingStateCalibration.from_npz(scratch.get(wire.from_wire(again.posterior)))
     for name, draws in old.draws.items():
         ess = min(old.diagnostics(name).ess_bulk, new.diagnostics(name).ess_bulk)
         error = np.std(draws) * np.sqrt(2.0 / ess)

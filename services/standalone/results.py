@@ -5,7 +5,7 @@ from __future__ import annotations
 from vbt.api.event.v1.event_pb2 import ConnectomeBuilt, TwinCalibrated
 from vbt.connectome import Connectome
 from vbt.errors import NotYet
-from vbt.inference import Calibration
+from vbt.inference import RestingStateCalibration
 from vbt.platform import wire
 from vbt.platform.cases import Case
 from vbt.platform.objects import Objects
@@ -24,7 +24,7 @@ def load_connectome(case: Case, objects: Objects) -> Connectome:
     return Connectome.from_npz(objects.get(wire.from_wire(built.connectome)))
 
 
-def load_calibration(case: Case, objects: Objects) -> Calibration:
+def load_calibration(case: Case, objects: Objects) -> RestingStateCalibration:
     """The posterior of a case, sound or not.
 
     Raises
@@ -34,7 +34,7 @@ def load_calibration(case: Case, objects: Objects) -> Calibration:
     calibrated = wire.result(case, "twin_inference", TwinCalibrated)
     if calibrated is None:
         raise _missing("calibration")
-    return Calibration.from_npz(objects.get(wire.from_wire(calibrated.posterior)))
+    return RestingStateCalibration.from_npz(objects.get(wire.from_wire(calibrated.posterior)))
 
 
 def _missing(what: str) -> NotYet:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import Connectome, RegionalBold
 from vbt.errors import Rejected
-from vbt.inference import Calibration, calibrate_resting_state
+from vbt.inference import RestingStateCalibration, calibrate_resting_state
 from vbt.platform import events, wire
 from vbt.platform.events import Event
 from vbt.platform.objects import Objects
@@ -56,7 +56,7 @@ class TwinCalibrator:
         )
 
     def _message(
-        self, event: Event, built: event_pb2.ConnectomeBuilt, calibration: Calibration
+        self, event: Event, built: event_pb2.ConnectomeBuilt, calibration: RestingStateCalibration
     ) -> event_pb2.TwinCalibrated:
         posterior = self.objects.put(calibration.to_npz(), "application/x-npz", "posterior.npz")
         manifest = self.objects.put(calibration.manifest.to_json().encode(), "application/json", "sampling.json")
@@ -75,7 +75,7 @@ class TwinCalibrator:
         )
 
 
-def _summary(calibration: Calibration) -> str:
+def _summary(calibration: RestingStateCalibration) -> str:
     if calibration.verdict != "sound":
         return "unsound: " + "; ".join(calibration.reasons)
     draws = next(iter(calibration.draws.values()))

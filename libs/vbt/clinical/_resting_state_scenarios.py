@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from vbt.connectome import Connectome
 from vbt.errors import Rejected, Unsound
-from vbt.inference import Calibration, band_spectra, coupling_at
+from vbt.inference import RestingStateCalibration, band_spectra, coupling_at
 from vbt.simulation import (
     Bold,
     Network,
@@ -116,7 +116,7 @@ ENDPOINTS = {
 _OF_COUPLING = ("g", "p", "h", "w0", "k", "b")  # what `vbt.inference.coupling_at` takes
 
 
-def require_current_model(calibration: Calibration) -> None:
+def require_current_model(calibration: RestingStateCalibration) -> None:
     """Refuse a posterior of an earlier model, whose couplings this version does not simulate.
 
     Raises
@@ -133,7 +133,7 @@ def require_current_model(calibration: Calibration) -> None:
         )
 
 
-def strongest_hub(connectome: Connectome, calibration: Calibration) -> int:
+def strongest_hub(connectome: Connectome, calibration: RestingStateCalibration) -> int:
     """The region with the largest in- and out-strength among those used; the default target."""
     weights = connectome.weights[np.ix_(calibration.used_regions, calibration.used_regions)]
     return int(np.argmax(weights.sum(axis=0) + weights.sum(axis=1)))
@@ -142,7 +142,7 @@ def strongest_hub(connectome: Connectome, calibration: Calibration) -> int:
 @one_blas_thread
 def run_scenarios(
     connectome: Connectome,
-    calibration: Calibration,
+    calibration: RestingStateCalibration,
     *,
     rng_seed: int,
     duration: float = DURATION,
@@ -204,7 +204,7 @@ def run_scenarios(
 class _Twins:
     """The twins of some posterior draws, all on the same tracts."""
 
-    def __init__(self, connectome: Connectome, calibration: Calibration, chosen: np.ndarray) -> None:
+    def __init__(self, connectome: Connectome, calibration: RestingStateCalibration, chosen: np.ndarray) -> None:
         used = np.ix_(calibration.used_regions, calibration.used_regions)
         self.labels = calibration.region_labels
         self.weights = connectome.weights[used]
@@ -230,7 +230,7 @@ class _Twins:
         return float(np.median(amplitudes))
 
 
-def _tract_lengths(connectome: Connectome, calibration: Calibration) -> np.ndarray:
+def _tract_lengths(connectome: Connectome, calibration: RestingStateCalibration) -> np.ndarray:
     """Lengths of both directions; homotopic pairs without a reconstructed tract take the distance of their centres."""
     used = calibration.used_regions
     lengths = connectome.tract_lengths[np.ix_(used, used)]
@@ -269,7 +269,7 @@ def _endpoints(
     working_points: np.ndarray,
     chosen: np.ndarray,
     rng_seed: int,
-    calibration: Calibration,
+    calibration: RestingStateCalibration,
 ) -> ScenarioRun:
     count, regions = len(chosen), len(twins.labels)
     time, bold = run.observations[1].time, run.observations[1].values

@@ -12,7 +12,7 @@ from vbt.clinical._resting_state_scenarios import require_current_model
 from vbt.clinical._resting_state_scenarios import run_scenarios as run_scenarios
 from vbt.clinical._resting_state_scenarios import strongest_hub as strongest_hub
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
-from vbt.inference import Calibration
+from vbt.inference import RestingStateCalibration
 
 APPLICATION = "resting_state"
 LEVEL = 0.90
@@ -20,7 +20,7 @@ ENOUGH_BINS = 24  # below, a recording is calibrated to, but the report says tha
 
 
 def findings(
-    connectome_quality: tuple[Check, ...], calibration: Calibration, scenario_run: ScenarioRun | None
+    connectome_quality: tuple[Check, ...], calibration: RestingStateCalibration, scenario_run: ScenarioRun | None
 ) -> TwinFindings:
     """The report's content. An unsound calibration gives reasons in place of numbers, and no scenarios.
 
@@ -67,7 +67,7 @@ def parameter_of(code: str) -> str:
     return next(name for name, (known, _) in _CODES.items() if known == code)
 
 
-def _parameter(calibration: Calibration, name: str) -> Quantity:
+def _parameter(calibration: RestingStateCalibration, name: str) -> Quantity:
     code, label = _CODES[name]
     diagnostics = calibration.diagnostics(name)
     if not calibration.sound:
@@ -94,7 +94,7 @@ def _parameter(calibration: Calibration, name: str) -> Quantity:
     )
 
 
-def _conclusion(calibration: Calibration, run: ScenarioRun | None) -> str:
+def _conclusion(calibration: RestingStateCalibration, run: ScenarioRun | None) -> str:
     if not calibration.sound:
         return f"No twin is reported: {'; '.join(calibration.reasons)}."
     median, low, high = calibration.interval("g", LEVEL)
@@ -140,7 +140,7 @@ def _endpoint(run: ScenarioRun, code: str) -> Quantity:
     )
 
 
-def _checks(calibration: Calibration) -> tuple[Check, ...]:
+def _checks(calibration: RestingStateCalibration) -> tuple[Check, ...]:
     reported = [p for p in calibration.parameters if not p.nuisance]
     worst = max(p.r_hat for p in reported)
     fewest = min(min(p.ess_bulk, p.ess_tail) for p in reported)
@@ -194,7 +194,7 @@ def _checks(calibration: Calibration) -> tuple[Check, ...]:
     )
 
 
-def _methods(calibration: Calibration, run: ScenarioRun | None) -> tuple[str, ...]:
+def _methods(calibration: RestingStateCalibration, run: ScenarioRun | None) -> tuple[str, ...]:
     bands = f"{calibration.band_edges[0]:g} to {calibration.band_edges[-1]:g} Hz"
     sentences = [
         f"Feature: cross-spectra of {len(calibration.region_labels)} regions averaged over "
@@ -219,7 +219,7 @@ def _methods(calibration: Calibration, run: ScenarioRun | None) -> tuple[str, ..
     return tuple(sentences)
 
 
-def _tractography(calibration: Calibration) -> str:
+def _tractography(calibration: RestingStateCalibration) -> str:
     median, low, high = calibration.interval("w0", LEVEL)
     _, location, scale = calibration.priors["b"]
     thin, middle, thick = np.exp(location + scale * scipy.stats.norm.ppf([0.5 * (1 - LEVEL), 0.5, 0.5 * (1 + LEVEL)]))

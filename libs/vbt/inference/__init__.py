@@ -14,6 +14,7 @@ from vbt.inference._linear_network import PRIORS as PRIORS
 from vbt.inference._nuts import Draws as Draws
 from vbt.inference._nuts import Mode as Mode
 from vbt.inference._nuts import Posterior as Posterior
+from vbt.inference._resting_state import RestingStateCalibration as RestingStateCalibration
 from vbt.inference._resting_state import calibrate_resting_state as calibrate_resting_state
 from vbt.inference._resting_state import coupling_at as coupling_at
 from vbt.inference._resting_state import model_correlation as model_correlation

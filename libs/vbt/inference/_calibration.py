@@ -1,14 +1,17 @@
-"""What calibrating a twin to a recording leaves behind: draws, how they were checked, and how well the model fits."""
+"""What calibrating a twin to a recording leaves behind, whatever the model: draws, how they were checked, and why."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
+import pydantic
 from jaxtyping import Float, Int
 
 from vbt.inference._gate import ParameterDiagnostics, SamplerDiagnostics
@@ -30,46 +33,33 @@ class PredictiveCheck:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Posterior of the resting-state linear network for one patient.
+    """Posterior of a model for one patient. Each model adds, in a subclass, what its fit is judged by.
+
+    A field of a subclass is an array, a mapping of names to arrays, or what JSON can hold: dataclasses, tuples,
+    mappings, text and numbers, also inside one another.
 
     Parameters
     ----------
     region_labels : regions used; ``used_regions`` their indices in the connectome
-    draws : per parameter ``(chain, draw)``; band powers are ``c[0]``, ``c[1]``, …
+    draws : per parameter ``(chain, draw)``, or ``(chain, draw, region)`` where it has one value per region used
     priors : per parameter the family and its two arguments
-    parameters, sampler : diagnostics; ``parameters`` holds every entry of ``draws`` that is reported or nuisance
+    parameters : diagnostics; every number that is reported, and the nuisances
+    sampler : None for an amortised posterior, whose draws are independent
     verdict : ``"sound"`` or ``"unsound"``; an unsound calibration is not reported as numbers
     reasons : why it is unsound; ``warnings`` what else to know
-    empirical_fc, fitted_fc : correlation within .01 to .1 Hz, measured and at the posterior median
-    fit : Pearson r of the two over region pairs
-    baselines : the same r for trivial predictors that know no dynamics
-    noise_ceiling : median r between the fitted FC and recordings of this length that the model itself would give
     checks : posterior predictive checks
-    split_half_z : difference of logit g between the halves of the recording in standard errors; NaN where too short
-    bold_sd : percent; standard deviation within the bands of the median region
-    band_edges : Hz; ``band_counts`` Fourier bins per band
     """
 
     region_labels: tuple[str, ...]
     used_regions: Int[np.ndarray, " used"]
-    repetition_time: float
-    draws: Mapping[str, Float[np.ndarray, "chain draw"]]
+    draws: Mapping[str, Float[np.ndarray, "chain draw *region"]]
     priors: Mapping[str, tuple[str, float, float]]
     parameters: tuple[ParameterDiagnostics, ...]
-    sampler: SamplerDiagnostics
+    sampler: SamplerDiagnostics | None
     verdict: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
-    empirical_fc: Float[np.ndarray, "used used"]
-    fitted_fc: Float[np.ndarray, "used used"]
-    fit: float
-    baselines: Mapping[str, float]
-    noise_ceiling: float
     checks: tuple[PredictiveCheck, ...]
-    split_half_z: float
-    bold_sd: float
-    band_edges: tuple[float, ...]
-    band_counts: tuple[int, ...]
     manifest: ReplayManifest
 
     @property
@@ -80,52 +70,68 @@ class Calibration:
         return next(p for p in self.parameters if p.name == name)
 
     def interval(self, name: str, level: float = 0.90) -> tuple[float, float, float]:
-        """Posterior median and equal-tailed interval."""
-        tail = 0.5 * (1.0 - level)
-        low, median, high = np.quantile(self.draws[name], [tail, 0.5, 1.0 - tail])
+        """Posterior median and equal-tailed interval of a parameter with one value."""
+        median, low, high = self.region_intervals(name, level)
         return float(median), float(low), float(high)
+
+    def region_intervals(
+        self, name: str, level: float = 0.90
+    ) -> tuple[Float[np.ndarray, "*region"], Float[np.ndarray, "*region"], Float[np.ndarray, "*region"]]:
+        """The same of a parameter with a value per region."""
+        tail = 0.5 * (1.0 - level)
+        low, median, high = np.quantile(self.draws[name], [tail, 0.5, 1.0 - tail], axis=(0, 1))
+        return median, low, high
 
     def to_npz(self) -> bytes:
         """An ``.npz`` archive without pickles, the same bytes for the same calibration."""
+        arrays: dict[str, np.ndarray] = {}
+        plain: dict[str, Any] = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[field.name] = value
+            elif isinstance(value, Mapping) and value and all(isinstance(v, np.ndarray) for v in value.values()):
+                arrays |= {f"{field.name}/{key}": array for key, array in value.items()}
+            else:
+                plain[field.name] = _plain(value)
         buffer = io.BytesIO()
-        names = list(self.draws)
-        np.savez_compressed(
-            buffer,
-            used_regions=self.used_regions,
-            draws=np.stack([self.draws[name] for name in names]),
-            empirical_fc=self.empirical_fc,
-            fitted_fc=self.fitted_fc,
-            record=np.array(json.dumps(self._record(names), sort_keys=True)),
-        )
+        record = np.array(json.dumps(plain, sort_keys=True))
+        np.savez_compressed(buffer, record=record, **arrays)  # type: ignore[arg-type]
         return buffer.getvalue()
 
-    def _record(self, names: list[str]) -> dict[str, object]:
-        arrays = {"used_regions", "draws", "empirical_fc", "fitted_fc"}
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in arrays}
-        plain["parameters"] = [dataclasses.asdict(p) for p in self.parameters]
-        plain["sampler"] = dataclasses.asdict(self.sampler)
-        plain["checks"] = [dataclasses.asdict(c) for c in self.checks]
-        plain["manifest"] = dataclasses.asdict(self.manifest)
-        return {**plain, "draw_names": names}
-
     @classmethod
-    def from_npz(cls, content: bytes) -> Calibration:
+    def from_npz(cls, content: bytes) -> Self:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            record = json.loads(str(archive["record"]))
+            stored = {name: archive[name] for name in archive.files}
+        record: dict[str, Any] = json.loads(str(stored.pop("record")))
+        # An earlier version kept the draws in one stack.
+        if "draw_names" in record:
             names = record.pop("draw_names")
-            draws = dict(zip(names, archive["draws"], strict=True))
-            arrays = {name: archive[name] for name in ("used_regions", "empirical_fc", "fitted_fc")}
-        tuples = ("region_labels", "reasons", "warnings", "band_edges", "band_counts")
-        return cls(
-            **{
-                **record,
-                **arrays,
-                **{name: tuple(record[name]) for name in tuples},
-                "draws": draws,
-                "priors": {name: (prior[0], prior[1], prior[2]) for name, prior in record["priors"].items()},
-                "parameters": tuple(ParameterDiagnostics(**p) for p in record["parameters"]),
-                "sampler": SamplerDiagnostics(**record["sampler"]),
-                "checks": tuple(PredictiveCheck(**c) for c in record["checks"]),
-                "manifest": ReplayManifest.from_json(json.dumps(record["manifest"])),
-            }
-        )
+            stored |= {f"draws/{name}": draws for name, draws in zip(names, stored.pop("draws"), strict=True)}
+        hints = typing.get_type_hints(cls)
+        values: dict[str, Any] = {name: _typed(hints[name], value) for name, value in record.items()}
+        for name, array in stored.items():
+            field, _, key = name.partition("/")
+            if key:
+                values.setdefault(field, {})[key] = array
+            else:
+                values[field] = array
+        return cls(**values)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as mappings, at any depth."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """What JSON kept, as the type that the field declares: tuples, dataclasses, numbers."""
+    # A dataclass brings its own configuration, and pydantic takes no other.
+    config = None if dataclasses.is_dataclass(hint) else pydantic.ConfigDict(arbitrary_types_allowed=True)
+    return pydantic.TypeAdapter(hint, config=config).validate_python(value)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from typing import Protocol
+
+import numpy as np
 
 
 class Checkpoint(Protocol):
@@ -18,3 +22,20 @@ class Checkpoint(Protocol):
     def save(self, name: str, content: bytes) -> None:
         """Keep content under a name, whole or not at all."""
         ...
+
+
+def load_arrays(checkpoint: Checkpoint | None, name: str) -> dict[str, np.ndarray] | None:
+    """Arrays as `save_arrays` left them; None where nothing was saved, or nothing can be."""
+    content = None if checkpoint is None else checkpoint.load(name)
+    if content is None:
+        return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        return {key: archive[key] for key in archive.files}
+
+
+def save_arrays(checkpoint: Checkpoint | None, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep arrays under a name, bit for bit; nothing where there is no place to keep them."""
+    if checkpoint is not None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
+        checkpoint.save(name, buffer.getvalue())

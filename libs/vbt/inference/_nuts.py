@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,6 +21,8 @@ from numpyro import handlers
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import log_density
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from vbt.inference._checkpoint import Checkpoint, load_arrays, save_arrays
 
 CHAINS = 4
 _STRIDE = 25  # draws per compiled call
@@ -53,17 +55,21 @@ class Draws:
     energy: Float[np.ndarray, "chain draw"]
     diverging: Bool[np.ndarray, "chain draw"]
     steps: Int[np.ndarray, "chain draw"]
+    max_tree_depth: int = _MAX_TREE_DEPTH
 
     @classmethod
-    def joined(cls, rounds: list[Draws]) -> Draws:
-        """The rounds of the same chains end to end."""
-        names = [f.name for f in fields(cls)]
-        return cls(**{name: np.concatenate([getattr(part, name) for part in rounds], axis=1) for name in names})
+    def of(cls, chains: list[Mapping[str, np.ndarray]], max_tree_depth: int) -> Draws:
+        """What each chain drew, by the names of the fields, side by side."""
+        stacked = {name: np.stack([chain[name] for chain in chains]) for name in _DRAWN}
+        return cls(**stacked, max_tree_depth=max_tree_depth)
 
     @property
     def saturated(self) -> float:
         """Fraction of draws whose tree reached its largest depth."""
-        return float((self.steps >= 2**_MAX_TREE_DEPTH - 1).mean())
+        return float((self.steps >= 2**self.max_tree_depth - 1).mean())
+
+
+_DRAWN = ("unconstrained", "density", "energy", "diverging", "steps")
 
 
 class Posterior:
@@ -80,7 +86,7 @@ class Posterior:
         self.dimension = int(flat.size)
         self._value_and_grad = jax.jit(jax.value_and_grad(self._potential))
         self._constrain = jax.jit(jax.vmap(self._constrain_one, in_axes=(0, None)))
-        self._samplers: dict[int, tuple[Any, Any]] = {}
+        self._samplers: dict[tuple[int, float, int], tuple[Any, Any]] = {}
 
     def _sites(self, data: Any) -> dict[str, Any]:
         traced = handlers.trace(handlers.seed(self._model, 0)).get_trace(data)
@@ -149,57 +155,72 @@ class Posterior:
         warmup: int,
         draws: int,
         rng_seed: int,
+        starts: Float[np.ndarray, "chain dimension"] | None = None,
+        target_acceptance: float = _TARGET_ACCEPTANCE,
+        max_tree_depth: int = _MAX_TREE_DEPTH,
         enough: Callable[[Draws], bool] | None = None,
         rounds: int = 1,
         progress: Progress | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Draws:
-        """NUTS from starts spread wider than the posterior, the mode's covariance as dense mass matrix.
+        """NUTS whitened by the mode's covariance as dense mass matrix, the chains side by side.
 
         After each round of ``draws`` per chain ``enough`` decides whether the chains run on, at most ``rounds`` times.
-        ``progress(phase, fraction, divergences)`` hears of every stretch of every chain.
+
+        Parameters
+        ----------
+        starts : where each chain begins, e.g. at different modes; else `CHAINS` of them spread twice as wide as the
+            mode's own curvature says
+        progress : ``progress(phase, fraction, divergences)`` hears of every stretch of every chain; an exception from
+            it stops all chains at their next stretch
+        checkpoint : every chain is kept after every stretch; sampling again with the same arguments goes on from there
+            and gives the draws that an undisturbed run gives, bit for bit
         """
         if warmup % _STRIDE or draws % _STRIDE:
             raise ValueError(f"warm-up and draws must be multiples of {_STRIDE}, got {warmup} and {draws}")
-        begin, stretch = self._sampler(warmup)
-        rng = np.random.default_rng(rng_seed)
-        spread = np.linalg.cholesky(mode.covariance) * 2.0
-        starts = mode.location + rng.normal(size=(CHAINS, self.dimension)) @ spread.T
-        keys = jax.random.split(jax.random.key(rng_seed, impl="threefry2x32"), CHAINS)
-        meter = _Meter(progress, warmup, draws)
+        if starts is None:
+            rng = np.random.default_rng(rng_seed)
+            spread = np.linalg.cholesky(mode.covariance) * 2.0
+            starts = mode.location + rng.normal(size=(CHAINS, self.dimension)) @ spread.T
+        begin, stretch = self._sampler(warmup, target_acceptance, max_tree_depth)
+        keys = jax.random.split(jax.random.key(rng_seed, impl="threefry2x32"), len(starts))
+        inverse_mass = jnp.asarray(mode.covariance)
+        # Traced also where every chain goes on from a checkpoint: the sampler keeps its settings from its beginning.
+        shapes = jax.eval_shape(begin, jnp.asarray(starts[0]), inverse_mass, keys[0], data)
+        chains = [
+            _Chain(
+                f"chain-{i}", checkpoint, shapes, functools.partial(begin, jnp.asarray(start), inverse_mass, key, data)
+            )
+            for i, (start, key) in enumerate(zip(starts, keys, strict=True))
+        ]
+        meter = _Meter(progress, chains, warmup, draws)
 
-        def started(chain: int) -> Any:
-            with jax.enable_x64(True):
-                state = begin(jnp.asarray(starts[chain]), jnp.asarray(mode.covariance), keys[chain], data)
-                for _ in range(warmup // _STRIDE):
-                    state, _piece = stretch(state, data)
-                    meter.tick(0)
-                return state
-
-        def continued(state: Any) -> tuple[Any, tuple[np.ndarray, ...]]:
-            with jax.enable_x64(True):
-                pieces = []
-                for _ in range(draws // _STRIDE):
-                    state, piece = stretch(state, data)
-                    pieces.append(tuple(np.asarray(part) for part in piece))
-                    meter.tick(int(pieces[-1][3].sum()))
-                return state, tuple(np.concatenate(parts) for parts in zip(*pieces, strict=True))
+        def run(until: int, chain: _Chain) -> None:
+            try:
+                with jax.enable_x64(True):
+                    while chain.stretches < until:
+                        chain.advance(lambda state: stretch(state, data))
+                        meter.tick()
+            except BaseException as failure:
+                meter.stop(failure)
+                raise
 
         # OpenBLAS would split each small eigendecomposition over the cores that the other chains need.
-        with threadpool_limits(1), ThreadPoolExecutor(min(CHAINS, len(os.sched_getaffinity(0)))) as pool:
-            states = list(pool.map(started, range(CHAINS)))
-            kept: list[Draws] = []
-            for _ in range(rounds):
-                states, chains = (list(part) for part in zip(*pool.map(continued, states), strict=True))
-                z, density, energy, diverging, steps = (np.stack(parts) for parts in zip(*chains, strict=True))
-                kept.append(Draws(unconstrained=z, density=density, energy=energy, diverging=diverging, steps=steps))
-                joined = Draws.joined(kept)
+        with threadpool_limits(1), ThreadPoolExecutor(min(len(chains), len(os.sched_getaffinity(0)))) as pool:
+            first = warmup // _STRIDE
+            list(pool.map(functools.partial(run, first), chains))
+            for done in range(1, rounds + 1):
+                until = first + done * (draws // _STRIDE)
+                list(pool.map(functools.partial(run, until), chains))
+                joined = Draws.of([chain.drawn(first, until) for chain in chains], max_tree_depth)
                 if enough is None or enough(joined):
                     break
                 meter.extend()
         return joined
 
-    def _sampler(self, warmup: int) -> tuple[Any, Any]:
-        if warmup not in self._samplers:
+    def _sampler(self, warmup: int, target_acceptance: float, max_tree_depth: int) -> tuple[Any, Any]:
+        settings = (warmup, target_acceptance, max_tree_depth)
+        if settings not in self._samplers:
             init_kernel, sample_kernel = hmc(potential_fn_gen=self._potential_of, algo="NUTS")
 
             def begin(z: Any, covariance: Any, key: Any, data: Any) -> Any:
@@ -210,9 +231,9 @@ class Posterior:
                     inverse_mass_matrix=covariance,
                     adapt_mass_matrix=False,
                     dense_mass=True,
-                    target_accept_prob=_TARGET_ACCEPTANCE,
+                    target_accept_prob=target_acceptance,
                     trajectory_length=None,
-                    max_tree_depth=_MAX_TREE_DEPTH,
+                    max_tree_depth=max_tree_depth,
                     model_args=(data,),
                     rng_key=key,
                 )
@@ -224,30 +245,96 @@ class Posterior:
             def stretch(state: Any, data: Any) -> Any:
                 return jax.lax.scan(functools.partial(one, data=data), state, None, length=_STRIDE)
 
-            self._samplers[warmup] = (jax.jit(begin), jax.jit(stretch))
-        return self._samplers[warmup]
+            self._samplers[settings] = (jax.jit(begin), jax.jit(stretch))
+        return self._samplers[settings]
 
     def _potential_of(self, data: Any) -> Any:
         return functools.partial(self._potential, data=data)
 
 
-class _Meter:
-    """Adds up the stretches of all chains; never goes back when a round is added."""
+class _Chain:
+    """One chain: its sampler's state, what it drew in every stretch, and both in the checkpoint."""
 
-    def __init__(self, progress: Progress | None, warmup: int, draws: int) -> None:
-        self._progress, self._done, self._divergences, self._told = progress, 0, 0, 0.0
-        self._warmup, self._round = CHAINS * (warmup // _STRIDE), CHAINS * (draws // _STRIDE)
+    def __init__(self, name: str, checkpoint: Checkpoint | None, shapes: Any, begin: Callable[[], Any]) -> None:
+        self._name, self._checkpoint = name, checkpoint
+        self._shapes, self._treedef = jax.tree.flatten(shapes)
+        self._begin = begin
+        self._state: Any = None
+        self._pieces: list[dict[str, np.ndarray]] = []
+        saved = load_arrays(checkpoint, name)
+        if saved is not None:
+            parts = {key: np.split(saved[key], len(saved[key]) // _STRIDE) for key in _DRAWN}
+            self._pieces = [dict(zip(_DRAWN, piece, strict=True)) for piece in zip(*parts.values(), strict=True)]
+            self._state = self._restored(saved)
+
+    @property
+    def stretches(self) -> int:
+        return len(self._pieces)
+
+    def divergences(self, first: int) -> int:
+        """Of the stretches from a first one on."""
+        return sum(int(piece["diverging"].sum()) for piece in self._pieces[first:])
+
+    def advance(self, stretch: Callable[[Any], tuple[Any, tuple[Any, ...]]]) -> None:
+        """One stretch on."""
+        if self._state is None:
+            self._state = self._begin()
+        self._state, piece = stretch(self._state)
+        self._pieces.append({name: np.asarray(part) for name, part in zip(_DRAWN, piece, strict=True)})
+        if self._checkpoint is not None:
+            save_arrays(self._checkpoint, self._name, self._saved())
+
+    def drawn(self, first: int, until: int) -> Mapping[str, np.ndarray]:
+        """Draws and diagnostics of a span of stretches, end to end."""
+        return {name: np.concatenate([piece[name] for piece in self._pieces[first:until]]) for name in _DRAWN}
+
+    def _saved(self) -> dict[str, np.ndarray]:
+        leaves = jax.tree.leaves(self._state)
+        state = {f"state-{i}": np.asarray(_bits(leaf)) for i, leaf in enumerate(leaves)}
+        return state | dict(self.drawn(0, self.stretches))
+
+    def _restored(self, saved: dict[str, np.ndarray]) -> Any:
+        with jax.enable_x64(True):
+            leaves = [
+                jax.random.wrap_key_data(jnp.asarray(saved[f"state-{i}"]), impl="threefry2x32")
+                if _is_key(shape)
+                else jnp.asarray(saved[f"state-{i}"], dtype=shape.dtype)
+                for i, shape in enumerate(self._shapes)
+            ]
+        return jax.tree.unflatten(self._treedef, leaves)
+
+
+def _is_key(leaf: Any) -> bool:
+    return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _bits(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+class _Meter:
+    """Adds up the stretches of all chains; never goes back when a round is added. What stops one chain stops all."""
+
+    def __init__(self, progress: Progress | None, chains: list[_Chain], warmup: int, draws: int) -> None:
+        self._progress, self._chains, self._told = progress, chains, 0.0
+        self._first = warmup // _STRIDE
+        self._warmup, self._round = len(chains) * self._first, len(chains) * (draws // _STRIDE)
         self._total = self._warmup + self._round
         self._lock = threading.Lock()
+        self._failure: BaseException | None = None
 
     def extend(self) -> None:
         self._total += self._round
 
-    def tick(self, divergences: int) -> None:
+    def stop(self, failure: BaseException) -> None:
+        self._failure = failure
+
+    def tick(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         with self._lock:
-            self._done += 1
-            self._divergences += divergences
-            self._told = max(self._told, self._done / self._total)
+            done = sum(chain.stretches for chain in self._chains)
+            self._told = max(self._told, done / self._total)
             if self._progress is not None:
-                phase = "warm-up" if self._done <= self._warmup else "sampling"
-                self._progress(phase, self._told, self._divergences)
+                phase = "warm-up" if done <= self._warmup else "sampling"
+                self._progress(phase, self._told, sum(chain.divergences(self._first) for chain in self._chains))

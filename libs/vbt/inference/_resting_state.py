@@ -17,6 +17,7 @@ from vbt.connectome import Connectome
 from vbt.errors import Rejected
 from vbt.inference._bands import EDGES, BandSpectra, band_spectra
 from vbt.inference._calibration import Calibration, PredictiveCheck
+from vbt.inference._checkpoint import Checkpoint
 from vbt.inference._gate import (
     ParameterDiagnostics,
     SamplerDiagnostics,
@@ -41,6 +42,34 @@ _NEIGHBOURS_MM = 9.0
 _SCALARS = (*_OF_THE_NETWORK, "u", "n", *_OF_MEASURING)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RestingStateCalibration(Calibration):
+    """Posterior of the resting-state linear network for one patient; band powers are ``c[0]``, ``c[1]``, …
+
+    Parameters
+    ----------
+    empirical_fc, fitted_fc : correlation within .01 to .1 Hz, measured and at the posterior median
+    fit : Pearson r of the two over region pairs
+    baselines : the same r for trivial predictors that know no dynamics
+    noise_ceiling : median r between the fitted FC and recordings of this length that the model itself would give
+    split_half_z : difference of logit g between the halves of the recording in standard errors; NaN where too short
+    bold_sd : percent; standard deviation within the bands of the median region
+    band_edges : Hz; ``band_counts`` Fourier bins per band
+    """
+
+    sampler: SamplerDiagnostics
+    repetition_time: float
+    empirical_fc: Float[np.ndarray, "used used"]
+    fitted_fc: Float[np.ndarray, "used used"]
+    fit: float
+    baselines: Mapping[str, float]
+    noise_ceiling: float
+    split_half_z: float
+    bold_sd: float
+    band_edges: tuple[float, ...]
+    band_counts: tuple[int, ...]
+
+
 @one_blas_thread
 def calibrate_resting_state(
     connectome: Connectome,
@@ -49,10 +78,11 @@ def calibrate_resting_state(
     *,
     rng_seed: int,
     progress: Callable[[str, float], None] | None = None,
+    checkpoint: Checkpoint | None = None,
     warmup: int = WARMUP,
     draws: int = DRAWS,
     rounds: int = ROUNDS,
-) -> Calibration:
+) -> RestingStateCalibration:
     """Fit the linear network to the patient's own resting BOLD.
 
     Slow fluctuations obey x ∝ (I − gW)⁻¹ ξ, W made of the streamline weights to the power p and a homotopic weight h.
@@ -67,6 +97,7 @@ def calibrate_resting_state(
     bold : one column per region of the connectome; a region without signal is constant or NaN
     repetition_time : s
     progress : called with a message and the fraction done
+    checkpoint : where the chains are kept while they run
     warmup, draws, rounds : per chain; the chains run on for another round of ``draws`` until the gate is passed
 
     Raises
@@ -105,6 +136,7 @@ def calibrate_resting_state(
             enough=lambda so_far: not fitted(so_far).reasons,
             rounds=rounds,
             progress=heard,
+            checkpoint=checkpoint,
         )
         fit = fitted(sampled)
         tell("checking the fit", 0.95)
@@ -263,7 +295,7 @@ def _r(first: np.ndarray, second: np.ndarray) -> float:
 
 def _calibration(
     fit: _Fit, index: np.ndarray, repetition_time: float, halves: float, rng_seed: int, bold: np.ndarray
-) -> Calibration:
+) -> RestingStateCalibration:
     draws, parameters, reasons = fit.scalars, fit.parameters, fit.reasons
     if not parameters[0].identifiable:
         reasons = (*reasons, f"the recording does not identify g: shrinkage {parameters[0].shrinkage:.2f}")
@@ -273,7 +305,7 @@ def _calibration(
     empirical = _correlation(fit.spectra.correlation)
     checks, ceiling = _predictive_checks(fit, empirical, fitted, rng_seed)
     symmetric = 0.5 * (fit.weights + fit.weights.T)
-    return Calibration(
+    return RestingStateCalibration(
         region_labels=fit.labels,
         used_regions=index,
         repetition_time=repetition_time,

@@ -11,7 +11,7 @@ from vbt.clinical.findings import Check, TwinFindings
 from vbt.clinical.resting_state import EVOKED_SD, ScenarioRun, findings, run_scenarios, strongest_hub
 from vbt.connectome import Connectome
 from vbt.errors import Rejected, Unsound
-from vbt.inference import Calibration, ParameterDiagnostics, PredictiveCheck, SamplerDiagnostics
+from vbt.inference import ParameterDiagnostics, PredictiveCheck, RestingStateCalibration, SamplerDiagnostics
 from vbt.simulation import ReplayManifest, effective_weights
 
 LABELS = tuple(f"{side}.area{i}" for side in ("lh", "rh") for i in range(6))
@@ -41,7 +41,7 @@ def calibration():
     draws |= {"h": 0.4 + 0.02 * rng.normal(size=(4, 50)), "u": np.ones((4, 50)), "n": np.full((4, 50), 0.1)}
     draws |= {"w0": np.full((4, 50), 1e-6), "k": np.full((4, 50), 4.0), "b": np.ones((4, 50))}
     good = {"r_hat": 1.0, "ess_bulk": 900.0, "ess_tail": 800.0, "shrinkage": 0.9}
-    return Calibration(
+    return RestingStateCalibration(
         region_labels=LABELS,
         used_regions=np.arange(12),
         repetition_time=2.0,
@@ -117,7 +117,9 @@ def test_a_run_survives_its_archive_and_repeats_to_the_last_bit(run, connectome,
 def test_a_calibration_of_an_earlier_model_is_refused_and_said_to_be_made_again(connectome, calibration, verdict):
     """Before tractography's errors were inferred, a posterior had no draws of them."""
     kept = {name: calibration.draws[name] for name in ("g", "p", "h", "u", "n")}
-    earlier = Calibration.from_npz(dataclasses.replace(calibration, draws=kept, priors={}, verdict=verdict).to_npz())
+    earlier = RestingStateCalibration.from_npz(
+        dataclasses.replace(calibration, draws=kept, priors={}, verdict=verdict).to_npz()
+    )
     with pytest.raises(Rejected, match=r"without w0, k, b; calibrate the case again") as refused:
         findings((), earlier, None)
     assert refused.value.code == "calibration-outdated"

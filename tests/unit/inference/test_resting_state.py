@@ -10,8 +10,8 @@ import pytest
 
 from vbt.inference import (
     PRIORS,
-    Calibration,
     ParameterDiagnostics,
+    RestingStateCalibration,
     SamplerDiagnostics,
     band_spectra,
     calibrate_resting_state,
@@ -55,7 +55,7 @@ def test_the_fit_beats_the_connectome_and_reaches_its_ceiling(calibration):
 
 def test_a_calibration_survives_its_archive(calibration):
     content = calibration.to_npz()
-    again = Calibration.from_npz(content)
+    again = RestingStateCalibration.from_npz(content)
     assert again.to_npz() == content
     assert again.manifest == calibration.manifest
     assert again.interval("p") == calibration.interval("p")
