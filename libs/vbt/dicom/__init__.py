@@ -11,6 +11,7 @@ from vbt.dicom._instance import UNPARSABLE as UNPARSABLE
 from vbt.dicom._instance import Instance as Instance
 from vbt.dicom._instance import Unreadable as Unreadable
 from vbt.dicom._roles import Role as Role
+from vbt.dicom._segmentation import lesion_mask as lesion_mask
 from vbt.dicom._study import InventoryEntry as InventoryEntry
 from vbt.dicom._study import ProtocolSet as ProtocolSet
 from vbt.dicom._study import Series as Series
