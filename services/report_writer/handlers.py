@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from report_writer.delivery import Delivery, Tier, deliver
 from report_writer.fhir_endpoint import FhirEndpoint
-from report_writer.figures import drawings
+from report_writer.figures import drawn
 from report_writer.pdf import report_pdf, stopped_pdf
 from vbt.api.event.v1 import event_pb2
 from vbt.clinical.findings import TwinFindings
@@ -80,9 +80,10 @@ class ReportWriter:
         identity = self._identity(context)
         case = self._case(event, context, identity, inputs)
         context.progress("drawing", 0.1)
-        drawn = list(drawings(simulated, findings, self.objects))
-        pictures = {drawing.name: drawing.png for drawing in drawn}
-        figures = [drawing.figure for drawing in drawn if drawing.figure]
+        figures = list(drawn(simulated, findings, self.objects))
+        # Those of the earlier stages are kept beside the report and not printed.
+        pictures = {picture.name: self.objects.get(wire.from_wire(picture)) for picture in simulated.pictures}
+        pictures |= {figure.name: figure.png for figure in figures}
         context.progress("typesetting", 0.5)
         pdf = report_pdf(findings, case=case, identity=identity, figures=figures)
         context.progress("delivering", 0.7)

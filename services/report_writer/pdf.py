@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from reportlab.lib.utils import ImageReader
 from reportlab.platypus import (
@@ -41,10 +40,11 @@ from report_writer.layout import (
     printable,
     styles,
 )
-from report_writer.pictures import unit_text
+from vbt.clinical.application import Picture
+from vbt.clinical.digits import printed, significant, unit_text
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
 from vbt.errors import TwinError
-from vbt.fhir import CaseContext, PatientIdentityLike, printed, significant
+from vbt.fhir import CaseContext, PatientIdentityLike
 
 TITLE = "Virtual Brain Twin report"
 NO_RESULT = "The model fit did not pass its own checks. No number of the twin is reported."
@@ -63,17 +63,8 @@ class PrintedIdentity(PatientIdentityLike, Protocol):
     def study_date(self) -> str: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Figure:
-    """A PNG for one section of the report, with what it shows."""
-
-    section: Literal["findings", "fit", "input", "scenarios"]
-    caption: str
-    png: bytes
-
-
 def report_pdf(
-    findings: TwinFindings, *, case: CaseContext, identity: PrintedIdentity, figures: Sequence[Figure] = ()
+    findings: TwinFindings, *, case: CaseContext, identity: PrintedIdentity, figures: Sequence[Picture] = ()
 ) -> bytes:
     """The report of a finished twin.
 
@@ -241,7 +232,7 @@ def quantity_table(heading: str, quantities: Sequence[Quantity], *, sound: bool)
     return _grid(rows, (0.5, 0.14, 0.12, 0.24), header=True, extra=spans)
 
 
-def _scenarios(scenarios: Sequence[Scenario], figures: Sequence[Figure]) -> Iterator[Flowable]:
+def _scenarios(scenarios: Sequence[Scenario], figures: Sequence[Picture]) -> Iterator[Flowable]:
     if not scenarios:
         return
     style = styles()
@@ -257,14 +248,14 @@ def _scenarios(scenarios: Sequence[Scenario], figures: Sequence[Figure]) -> Iter
     yield from _figures(figures, "scenarios", height=260)
 
 
-def _brain(heading: str, sections: Sequence[str], figures: Sequence[Figure]) -> Iterator[Flowable]:
+def _brain(heading: str, sections: Sequence[str], figures: Sequence[Picture]) -> Iterator[Flowable]:
     if any(figure.section in sections for figure in figures):
         yield Paragraph(heading, styles()["section"])
         for section in sections:
             yield from _figures(figures, section, height=240)
 
 
-def _figures(figures: Sequence[Figure], section: str, *, height: float) -> Iterator[Flowable]:
+def _figures(figures: Sequence[Picture], section: str, *, height: float) -> Iterator[Flowable]:
     for figure in figures:
         if figure.section == section:
             width, tall = ImageReader(io.BytesIO(figure.png)).getSize()

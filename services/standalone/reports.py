@@ -11,9 +11,9 @@ from rich.text import Text
 
 from standalone.suite import SuiteSettings
 from vbt.api.event.v1.event_pb2 import ReportDelivered, ScenariosSimulated
+from vbt.clinical.digits import printed
 from vbt.clinical.findings import Quantity, TwinFindings
 from vbt.errors import NotYet
-from vbt.fhir import printed
 from vbt.platform import cases, wire
 from vbt.platform.runtime import open_objects
 

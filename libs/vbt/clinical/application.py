@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import gzip
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import nibabel as nib
 
@@ -16,6 +17,7 @@ from vbt.simulation import ReplayManifest
 
 Progress = Callable[[str, float], None]
 Section = Literal["findings", "fit", "input", "scenarios"]
+Kind = Literal["bold", "seeg", "eeg", "meg", "lesions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,28 @@ class Recordings:
     lesions: LesionedTracts | None = None
     labels: nib.Nifti1Image | None = None
 
+    @classmethod
+    def of(cls, contents: Mapping[str, bytes]) -> Self:
+        """From archives by the names of the fields; what is not there is None."""
+        labels = contents.get("labels")
+        return cls(
+            **{name: read(contents[name]) for name, read in _READERS.items() if name in contents},
+            labels=None if labels is None else nib.Nifti1Image.from_bytes(_plain(labels)),
+        )
+
+
+_READERS: Mapping[str, Callable[[bytes], Any]] = {
+    "bold": RegionalBold.from_npz,
+    "seeg": SensorRecording.from_npz,
+    "eeg": SensorRecording.from_npz,
+    "meg": SensorRecording.from_npz,
+    "lesions": LesionedTracts.from_npz,
+}
+
+
+def _plain(content: bytes) -> bytes:
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+
 
 class Scenarios(Protocol):
     """Interventions tried on a twin, over posterior draws."""
@@ -43,6 +67,9 @@ class Scenarios(Protocol):
     def manifest(self) -> ReplayManifest: ...
 
     def to_npz(self) -> bytes: ...
+
+    @classmethod
+    def from_npz(cls, content: bytes) -> Self: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +130,7 @@ class Application(Generic[C, S]):
     name : as the protocol of a case names it, e.g. ``"epilepsy"``
     title : what a clinician reads
     needs : one sentence: which recordings it needs
+    requires : each of these must be there; of several kinds together one suffices
     credibility : its entry in ``vbt.clinical.credibility``
     calibration, scenarios : the types that ``calibrate`` and ``run_scenarios`` give, with ``from_npz``
     findings : quality of the input, calibration and scenarios (None where there are none) become the report's content
@@ -119,3 +147,4 @@ class Application(Generic[C, S]):
     run_scenarios: RunScenarios[C, S]
     findings: Callable[[tuple[Check, ...], C, S | None], TwinFindings]
     pictures: Callable[[Connectome, Recordings, C, S | None, TwinFindings], Iterator[Picture]]
+    requires: tuple[tuple[Kind, ...], ...] = ()

@@ -5,16 +5,20 @@ from __future__ import annotations
 import numpy as np
 import scipy.stats
 
+from vbt.clinical._resting_state_pictures import PARAMETERS, pictures
 from vbt.clinical._resting_state_scenarios import ENDPOINTS as ENDPOINTS
 from vbt.clinical._resting_state_scenarios import EVOKED_SD as EVOKED_SD
 from vbt.clinical._resting_state_scenarios import ScenarioRun as ScenarioRun
 from vbt.clinical._resting_state_scenarios import require_current_model
 from vbt.clinical._resting_state_scenarios import run_scenarios as run_scenarios
 from vbt.clinical._resting_state_scenarios import strongest_hub as strongest_hub
+from vbt.clinical.application import Application, Progress, Recordings
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
-from vbt.inference import RestingStateCalibration
+from vbt.connectome import Connectome
+from vbt.errors import Rejected
+from vbt.inference import Checkpoint, RestingStateCalibration, calibrate_resting_state
 
-APPLICATION = "resting_state"
+NAME = "resting_state"
 LEVEL = 0.90
 ENOUGH_BINS = 24  # below, a recording is calibrated to, but the report says that it was short
 
@@ -37,14 +41,14 @@ def findings(
     sound = calibration.sound
     scenarios = _scenarios(scenario_run) if sound and scenario_run is not None else ()
     return TwinFindings(
-        application=APPLICATION,
+        application=NAME,
         context_of_use=(
             "Research use only: a model-based summary of this person's resting brain activity, and how the model "
             "answers to the removal or stimulation of one region. It informs no diagnosis and no treatment."
         ),
         verdict=calibration.verdict,
         conclusion=_conclusion(calibration, scenario_run if sound else None),
-        parameters=tuple(_parameter(calibration, name) for name in _CODES),
+        parameters=tuple(_parameter(calibration, code) for code in PARAMETERS),
         scenarios=scenarios,
         quality=(*connectome_quality, *_checks(calibration)),
         methods=_methods(calibration, scenario_run if sound else None),
@@ -54,21 +58,16 @@ def findings(
     )
 
 
-_CODES = {
-    "g": ("global-coupling", "Global coupling, as a fraction of the value at which rest loses stability"),
-    "p": ("connectivity-exponent", "Exponent of a connection's cross-section in the coupling"),
-    "h": ("homotopic-weight", "Added weight between corresponding regions of both hemispheres"),
-    "u": ("shared-signal-variance", "Variance of a signal shared by all regions, relative to a region's own"),
+_LABELS = {
+    "global-coupling": "Global coupling, as a fraction of the value at which rest loses stability",
+    "connectivity-exponent": "Exponent of a connection's cross-section in the coupling",
+    "homotopic-weight": "Added weight between corresponding regions of both hemispheres",
+    "shared-signal-variance": "Variance of a signal shared by all regions, relative to a region's own",
 }
 
 
-def parameter_of(code: str) -> str:
-    """The model parameter behind a reported quantity, as `Calibration.draws` names it."""
-    return next(name for name, (known, _) in _CODES.items() if known == code)
-
-
-def _parameter(calibration: RestingStateCalibration, name: str) -> Quantity:
-    code, label = _CODES[name]
+def _parameter(calibration: RestingStateCalibration, code: str) -> Quantity:
+    name, label = PARAMETERS[code], _LABELS[code]
     diagnostics = calibration.diagnostics(name)
     if not calibration.sound:
         return Quantity(
@@ -243,4 +242,56 @@ _LIMITS = (
     "Resection takes a region's tonic drive away from the others; the brain's own compensation is not modelled.",
     "Scenarios describe small changes around rest; they predict neither symptoms, nor recovery, nor seizures.",
     "The strength of stimulation is relative to the model and cannot be converted to a current of a device.",
+)
+
+
+def _calibrate(
+    connectome: Connectome,
+    recordings: Recordings,
+    *,
+    rng_seed: int,
+    progress: Progress,
+    checkpoint: Checkpoint | None,
+) -> RestingStateCalibration:
+    if recordings.bold is None:
+        raise Rejected(
+            "no-recording",
+            rule="the resting-state twin is calibrated to the patient's resting fMRI",
+            got="a case without one",
+            action="send the study with its resting fMRI series",
+        )
+    return calibrate_resting_state(
+        connectome,
+        recordings.bold.time_series,
+        recordings.bold.repetition_time,
+        rng_seed=rng_seed,
+        progress=progress,
+        checkpoint=checkpoint,
+    )
+
+
+def _run_scenarios(
+    connectome: Connectome,
+    recordings: Recordings,
+    calibration: RestingStateCalibration,
+    *,
+    rng_seed: int,
+    duration: float,
+    progress: Progress,
+) -> ScenarioRun:
+    return run_scenarios(connectome, calibration, rng_seed=rng_seed, duration=duration, progress=progress)
+
+
+APPLICATION = Application(
+    name=NAME,
+    title="Resting state",
+    needs="diffusion MRI, T1 and resting fMRI",
+    requires=(("bold",),),
+    credibility=NAME,
+    calibration=RestingStateCalibration,
+    scenarios=ScenarioRun,
+    calibrate=_calibrate,
+    run_scenarios=_run_scenarios,
+    findings=findings,
+    pictures=pictures,
 )

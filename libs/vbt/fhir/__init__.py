@@ -14,7 +14,4 @@ from vbt.fhir._encoding import to_json as to_json
 from vbt.fhir._identity import PatientIdentityLike as PatientIdentityLike
 from vbt.fhir._identity import Site as Site
 from vbt.fhir._issue import Issue as Issue
-from vbt.fhir._numbers import PrintedQuantity as PrintedQuantity
-from vbt.fhir._numbers import printed as printed
-from vbt.fhir._numbers import significant as significant
 from vbt.fhir._validation import validate as validate

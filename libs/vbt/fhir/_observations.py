@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+from vbt.clinical.digits import printed, rounded, significant
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
 from vbt.fhir._case import CaseContext, instant
 from vbt.fhir._encoding import Json
 from vbt.fhir._narrative import narrative
-from vbt.fhir._numbers import printed, rounded, significant
 from vbt.fhir._terminology import (
     DATA_ABSENT_REASON,
     INTERPRETATION,

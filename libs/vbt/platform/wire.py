@@ -15,7 +15,7 @@ from vbt.platform import events
 from vbt.platform.audit import Digest
 from vbt.platform.cases import Case, Stage, Status, set_status
 from vbt.platform.events import Event, Undecodable, event_id
-from vbt.platform.objects import Artifact
+from vbt.platform.objects import Artifact, Objects
 from vbt.platform.stage_context import Effects, StageContext
 
 SINGLE_STEP = "x-single-step"
@@ -55,6 +55,16 @@ def from_wire(message: event_pb2.Artifact) -> Artifact:
         size=message.size_bytes,
         media_type=message.media_type,
     )
+
+
+def recordings(message: Message, objects: Objects) -> dict[str, bytes]:
+    """What is recorded of the patient besides the diffusion images, by kind, as a stage's event carries it on."""
+    kinds = {kind: name.removeprefix("RECORDING_KIND_").lower() for name, kind in event_pb2.RecordingKind.items()}
+    found = {kinds[entry.kind]: entry.content for entry in message.recordings}  # type: ignore[attr-defined]
+    for name in ("bold", "labels"):
+        if name in message.DESCRIPTOR.fields_by_name and message.HasField(name):
+            found[name] = getattr(message, name)
+    return {name: objects.get(from_wire(artifact)) for name, artifact in found.items()}
 
 
 def digest(message: event_pb2.Artifact) -> Digest:

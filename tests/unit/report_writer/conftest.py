@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from report_writer.pdf import Figure
-from report_writer.pictures import Marginal, connectome_picture, fit_picture, posterior_picture, scenario_picture
+from vbt.clinical._pictures import Marginal, connectome_picture, posterior_picture
+from vbt.clinical._resting_state_pictures import fit_picture, scenario_picture
+from vbt.clinical.application import Picture
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
 from vbt.fhir import CaseContext, ImagingSeries, Receipt, Software, Source
 
@@ -221,18 +222,20 @@ def pictures(findings: TwinFindings) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="session")
-def figures(pictures: dict[str, bytes]) -> list[Figure]:
+def figures(pictures: dict[str, bytes]) -> list[Picture]:
     return [
-        Figure(
+        Picture(
+            name="findings.png",
             section="findings",
             caption="Posterior (blue) over the prior (dashed), with median and interval.",
             png=pictures["posterior"],
         ),
-        Figure(
+        Picture(
+            name="scenarios.png",
             section="scenarios",
             caption="Endpoints with 90 % intervals, and where connectivity changes.",
             png=pictures["scenarios"],
         ),
-        Figure(section="fit", caption="Measured against modelled connectivity.", png=pictures["fit"]),
-        Figure(section="input", caption="Weights between regions.", png=pictures["connectome"]),
+        Picture(name="fit.png", section="fit", caption="Measured against modelled connectivity.", png=pictures["fit"]),
+        Picture(name="input.png", section="input", caption="Weights between regions.", png=pictures["connectome"]),
     ]

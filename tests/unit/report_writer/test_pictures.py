@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from report_writer.pictures import Marginal, connectome_picture, fit_picture, posterior_picture, scenario_picture
+from vbt.clinical._pictures import Marginal, connectome_picture, posterior_picture
+from vbt.clinical._resting_state_pictures import fit_picture, scenario_picture
 from vbt.clinical.findings import Quantity
 
 SIDES = ["L", "L", "R", "R", "B"]

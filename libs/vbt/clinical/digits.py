@@ -1,4 +1,4 @@
-"""A number is rounded once, here, so that FHIR, PDF and DICOM show the same digits."""
+"""A number is rounded once, here, so that FHIR, PDF, pictures and terminal show the same digits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from vbt.clinical.findings import Quantity
+
+_UNITS = {"1": "", "{count}": "", "/s": "s⁻¹", "1/s": "s⁻¹", "um": "µm", "Cel": "°C", "deg": "°"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,11 @@ def rounded(value: float, exponent: int) -> Decimal:
         raise ValueError(f"only finite numbers are reported, got {value}")
     exact = Decimal(repr(float(value))).quantize(Decimal((0, (1,), exponent)), rounding=ROUND_HALF_EVEN)
     return Decimal(format(abs(exact) if exact == 0 else exact, "f"))
+
+
+def unit_text(unit: str) -> str:
+    """A UCUM unit as people write it; nothing for a plain number or a count."""
+    return _UNITS.get(unit, unit)
 
 
 def _last_place(value: float, digits: int) -> int:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vbt.clinical.digits import printed, significant
 from vbt.clinical.findings import Quantity
-from vbt.fhir import printed, significant
 
 
 def quantity(value, low=None, high=None):
