@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
@@ -28,6 +29,7 @@ class Recordings:
     ----------
     labels : region labels, 1 + index in the connectome, 0 elsewhere, in the T1's scanner RAS+ frame; electrode
         positions are in the same frame
+    resection : labels of the regions that the clinician thinks of removing; none where no plan came
     """
 
     bold: RegionalBold | None = None
@@ -36,6 +38,7 @@ class Recordings:
     meg: SensorRecording | None = None
     lesions: LesionedTracts | None = None
     labels: nib.Nifti1Image | None = None
+    resection: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, contents: Mapping[str, bytes]) -> Self:
@@ -53,6 +56,7 @@ _READERS: Mapping[str, Callable[[bytes], Any]] = {
     "eeg": SensorRecording.from_npz,
     "meg": SensorRecording.from_npz,
     "lesions": LesionedTracts.from_npz,
+    "resection": lambda content: tuple(json.loads(content)),
 }
 
 
@@ -99,6 +103,7 @@ class Calibrate(Protocol[C_co]):
         self,
         connectome: Connectome,
         recordings: Recordings,
+        /,
         *,
         rng_seed: int,
         progress: Progress,
@@ -114,6 +119,7 @@ class RunScenarios(Protocol[C_contra, S_co]):
         connectome: Connectome,
         recordings: Recordings,
         calibration: C_contra,
+        /,
         *,
         rng_seed: int,
         duration: float,
