@@ -3,11 +3,11 @@
 from vbt.inference._bands import BandSpectra as BandSpectra
 from vbt.inference._bands import band_spectra as band_spectra
 from vbt.inference._calibration import Calibration as Calibration
-from vbt.inference._calibration import PredictiveCheck as PredictiveCheck
 from vbt.inference._checkpoint import Checkpoint as Checkpoint
 from vbt.inference._gate import FitDiagnostics as FitDiagnostics
 from vbt.inference._gate import Novelty as Novelty
 from vbt.inference._gate import ParameterDiagnostics as ParameterDiagnostics
+from vbt.inference._gate import PredictiveCheck as PredictiveCheck
 from vbt.inference._gate import SamplerDiagnostics as SamplerDiagnostics
 from vbt.inference._gate import gate as gate
 from vbt.inference._linear_network import PRIORS as PRIORS
@@ -26,5 +26,9 @@ from vbt.inference._sbc import SbcResult as SbcResult
 from vbt.inference._sbc import Simulated as Simulated
 from vbt.inference._sbc import sbc as sbc
 from vbt.inference._sbc_picture import rank_picture as rank_picture
+from vbt.inference._verdict import GateCheck as GateCheck
+from vbt.inference._verdict import gate_checks as gate_checks
+from vbt.inference._verdict import gate_report as gate_report
+from vbt.inference._verdict import inference_data as inference_data
 from vbt.inference._whittle import whittle as whittle
 from vbt.simulation import effective_weights as effective_weights

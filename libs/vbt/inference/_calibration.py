@@ -15,20 +15,8 @@ import pydantic
 from jaxtyping import Float, Int
 
 from vbt.inference._gate import ParameterDiagnostics, SamplerDiagnostics
+from vbt.inference._gate import PredictiveCheck as PredictiveCheck
 from vbt.simulation import ReplayManifest
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictiveCheck:
-    """One statistic of the recording against recordings that the fitted model would give.
-
-    ``p_value`` is the fraction of replicated recordings with a larger value; near 0 or 1 the model misses it.
-    """
-
-    name: str
-    observed: float
-    replicated: float
-    p_value: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 from jaxtyping import Float
@@ -19,6 +21,8 @@ R_HAT_LIMIT = 1.01
 ESS_LIMIT = 400.0
 NUISANCE_R_HAT_LIMIT = 1.05
 NUISANCE_ESS_LIMIT = 100.0
+MCSE_LIMIT = 0.05
+NUISANCE_MCSE_LIMIT = 0.1
 E_BFMI_LIMIT = 0.3
 DIVERGENCE_LIMIT = 0.001
 SATURATION_LIMIT = 0.01
@@ -26,6 +30,7 @@ SHRINKAGE_LIMIT = 0.3
 CHI_SQUARE_LIMIT = 1.05
 STARTS_LIMIT = 3
 NOVELTY_LIMIT = 0.999
+PREDICTIVE_LIMITS = (0.05, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,8 @@ class ParameterDiagnostics:
     ess_bulk, ess_tail : effective sample sizes
     shrinkage : 1 − posterior variance / prior variance, on the scale on which the prior is normal
     nuisance : not used for any scenario, held to looser limits for the verdict; reported only where ``converged``
+    mcse : Monte Carlo standard error of the mean over the posterior standard deviation; NaN in records of an earlier
+        version
     """
 
     name: str
@@ -46,11 +53,13 @@ class ParameterDiagnostics:
     ess_tail: float
     shrinkage: float
     nuisance: bool = False
+    mcse: float = float("nan")
 
     @property
     def converged(self) -> bool:
         """Within the limits of a number that is reported."""
-        return self.r_hat <= R_HAT_LIMIT and min(self.ess_bulk, self.ess_tail) >= ESS_LIMIT
+        enough = min(self.ess_bulk, self.ess_tail) >= ESS_LIMIT
+        return self.r_hat <= R_HAT_LIMIT and enough and not self.mcse > MCSE_LIMIT
 
     @property
     def identifiable(self) -> bool:
@@ -94,6 +103,26 @@ class Novelty:
     quantile: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class PredictiveCheck:
+    """One statistic of the recording against recordings that the fitted model would give.
+
+    ``p_value`` is the fraction of replicated recordings with a larger value; near 0 or 1 the model misses it. Where the
+    check is ``decisive`` such a miss refuses the posterior, else it is a warning.
+    """
+
+    name: str
+    observed: float
+    replicated: float
+    p_value: float
+    decisive: bool = False
+
+    @property
+    def missed(self) -> bool:
+        low, high = PREDICTIVE_LIMITS
+        return not low <= self.p_value <= high
+
+
 def diagnose(
     name: str,
     draws: Float[np.ndarray, "chain draw"],
@@ -114,6 +143,7 @@ def diagnose(
         ess_tail=float(arviz.ess(draws, method="tail")),  # type: ignore[no-untyped-call]
         shrinkage=float(1.0 - standard.var()),
         nuisance=nuisance,
+        mcse=float(arviz.ess(draws, method="mean")) ** -0.5,  # type: ignore[no-untyped-call]
     )
 
 
@@ -127,39 +157,78 @@ def diagnose_sampler(draws: Draws) -> SamplerDiagnostics:
     )
 
 
+@overload
+def gate(
+    parameters: tuple[ParameterDiagnostics, ...],
+    sampler: SamplerDiagnostics,
+    *,
+    fit: FitDiagnostics | None = None,
+    novelty: Novelty | None = None,
+    checks: Sequence[PredictiveCheck] = (),
+) -> tuple[str, ...]: ...
+
+
+@overload
+def gate(
+    parameters: tuple[ParameterDiagnostics, ...],
+    sampler: None,
+    *,
+    fit: FitDiagnostics | None = None,
+    novelty: Novelty,
+    checks: Sequence[PredictiveCheck] = (),
+) -> tuple[str, ...]: ...
+
+
 def gate(
     parameters: tuple[ParameterDiagnostics, ...],
     sampler: SamplerDiagnostics | None,
     *,
     fit: FitDiagnostics | None = None,
     novelty: Novelty | None = None,
+    checks: Sequence[PredictiveCheck] = (),
 ) -> tuple[str, ...]:
     """Why the posterior must not be reported; empty when it may be. The same for every engine.
 
+    A mode, its curvature or a variational fit is a start and has neither chains nor training simulations: it cannot
+    pass here, and so its spread is never reported as uncertainty.
+
     Parameters
     ----------
-    sampler : None for an amortised posterior, whose draws are independent
+    sampler : None for an amortised posterior, whose draws are independent; such a one must bring its ``novelty``
     fit : where the posterior stands on searches for its mode
     novelty : where it stands on simulations that a network was trained on
+    checks : posterior predictive checks; only the decisive ones refuse
     """
+    if sampler is None and novelty is None:
+        raise ValueError("a posterior is drawn by a sampler or by a network that says how novel the recording is to it")
     return (
         *_parameter_reasons(parameters),
         *(_sampler_reasons(sampler) if sampler else ()),
         *(_fit_reasons(fit) if fit else ()),
         *(_novelty_reasons(novelty) if novelty else ()),
+        *(_missed(check) for check in checks if check.decisive and check.missed),
     )
 
 
 def _parameter_reasons(parameters: tuple[ParameterDiagnostics, ...]) -> list[str]:
     reasons = []
     for p in parameters:
-        r_hat, ess = (NUISANCE_R_HAT_LIMIT, NUISANCE_ESS_LIMIT) if p.nuisance else (R_HAT_LIMIT, ESS_LIMIT)
+        r_hat, ess, mcse = limits_of(p)
         if not p.r_hat <= r_hat:
             reasons.append(f"chains disagree on {p.name}: R-hat {p.r_hat:.3f}, limit {r_hat}")
         smallest = min(p.ess_bulk, p.ess_tail)
         if not smallest >= ess:
             reasons.append(f"too few independent draws of {p.name}: {smallest:.0f}, limit {ess:.0f}")
+        if p.mcse > mcse:
+            reasons.append(f"the mean of {p.name} is too uncertain: Monte Carlo error {p.mcse:.3f} sd, limit {mcse}")
     return reasons
+
+
+def limits_of(parameter: ParameterDiagnostics) -> tuple[float, float, float]:
+    """Largest R-hat, smallest effective sample size and largest Monte Carlo error for the verdict."""
+    if parameter.nuisance:
+        return NUISANCE_R_HAT_LIMIT, NUISANCE_ESS_LIMIT, NUISANCE_MCSE_LIMIT
+    return R_HAT_LIMIT, ESS_LIMIT, MCSE_LIMIT
 
 
 def _sampler_reasons(sampler: SamplerDiagnostics) -> list[str]:
@@ -177,6 +246,7 @@ def _sampler_reasons(sampler: SamplerDiagnostics) -> list[str]:
 
 def _fit_reasons(fit: FitDiagnostics) -> list[str]:
     reasons = []
+    # NaN where the likelihood has no residual.
     if fit.chi_square > CHI_SQUARE_LIMIT:
         reasons.append(
             f"the model does not explain the recording: chi²/N {fit.chi_square:.2f}, limit {CHI_SQUARE_LIMIT}"
@@ -187,7 +257,7 @@ def _fit_reasons(fit: FitDiagnostics) -> list[str]:
 
 
 def _novelty_reasons(novelty: Novelty) -> list[str]:
-    if novelty.quantile <= NOVELTY_LIMIT:
+    if novelty.quantile <= NOVELTY_LIMIT:  # a NaN is refused
         return []
     return [
         f"out of distribution: farther from the training simulations than {novelty.quantile:.2%} of them, "
@@ -195,8 +265,16 @@ def _novelty_reasons(novelty: Novelty) -> list[str]:
     ]
 
 
-def warnings_of(sampler: SamplerDiagnostics) -> tuple[str, ...]:
+def _missed(check: PredictiveCheck) -> str:
+    return (
+        f"the fitted model misses {check.name}: {check.observed:.3g} measured, {check.replicated:.3g} replicated, "
+        f"p {check.p_value:.2f}"
+    )
+
+
+def warnings_of(sampler: SamplerDiagnostics | None, checks: Sequence[PredictiveCheck] = ()) -> tuple[str, ...]:
     """What the reader should know although it does not stop the report."""
-    if 0 < sampler.divergences <= DIVERGENCE_LIMIT * sampler.draws:
-        return (f"{sampler.divergences} divergent transitions of {sampler.draws}",)
-    return ()
+    missed = tuple(_missed(check) for check in checks if check.missed and not check.decisive)
+    if sampler is not None and 0 < sampler.divergences <= DIVERGENCE_LIMIT * sampler.draws:
+        return (f"{sampler.divergences} divergent transitions of {sampler.draws}", *missed)
+    return missed
