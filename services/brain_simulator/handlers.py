@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from vbt.api.event.v1 import event_pb2
+from vbt.clinical.application import Application, Recordings, Scenarios
+from vbt.clinical.applications import application_of
 from vbt.clinical.findings import Check, TwinFindings
-from vbt.clinical.resting_state import ScenarioRun, findings, run_scenarios
 from vbt.connectome import Connectome
-from vbt.inference import RestingStateCalibration
+from vbt.inference import Calibration
 from vbt.platform import events, wire
 from vbt.platform.events import Event
 from vbt.platform.objects import Objects
 from vbt.platform.stage_context import Effects, StageContext
 
+_NAMED = 3  # scenarios in the summary
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioSimulator:
-    """Handler of `TwinCalibrated`.
+    """Handler of `TwinCalibrated`: the application that the protocol names tries its interventions.
 
     Parameters
     ----------
@@ -32,9 +36,11 @@ class ScenarioSimulator:
 
     def __call__(self, event: Event, context: StageContext) -> Effects:
         twin = wire.decode(event, event_pb2.TwinCalibrated)
-        calibration = RestingStateCalibration.from_npz(self.objects.get(wire.from_wire(twin.posterior)))
-        run = self._run(twin, calibration, context) if twin.verdict == event_pb2.VERDICT_SOUND else None
-        found = findings(
+        application = application_of(twin.protocol)
+        calibration = application.calibration.from_npz(self.objects.get(wire.from_wire(twin.posterior)))
+        sound = twin.verdict == event_pb2.VERDICT_SOUND
+        run = self._run(application, twin, calibration, context) if sound else None
+        found = application.findings(
             tuple(
                 Check(code=c.code, label=c.label, value=c.value, limit=c.limit, passed=c.passed) for c in twin.quality
             ),
@@ -51,25 +57,35 @@ class ScenarioSimulator:
             message,
             topic=events.SCENARIOS_SIMULATED,
             action="scenarios.simulated",
-            summary=_summary(run, self.duration_seconds),
-            inputs=[twin.connectome, twin.posterior],
+            summary=_summary(found, simulated=run is not None),
+            inputs=[twin.connectome, twin.posterior, *wire.recorded(twin).values()],
             outputs=outputs,
-            figures={"rng_seed": self.rng_seed, "duration_seconds": self.duration_seconds},
+            figures={
+                "application": twin.protocol,
+                "rng_seed": self.rng_seed,
+                "duration_seconds": self.duration_seconds,
+            },
         )
 
     def _run(
-        self, twin: event_pb2.TwinCalibrated, calibration: RestingStateCalibration, context: StageContext
-    ) -> ScenarioRun:
-        return run_scenarios(
+        self,
+        application: Application[Any, Any],
+        twin: event_pb2.TwinCalibrated,
+        calibration: Calibration,
+        context: StageContext,
+    ) -> Scenarios:
+        run: Scenarios = application.run_scenarios(
             Connectome.from_npz(self.objects.get(wire.from_wire(twin.connectome))),
+            Recordings.of(wire.recordings(twin, self.objects)),
             calibration,
             rng_seed=self.rng_seed,
             duration=self.duration_seconds,
             progress=context.progress,
         )
+        return run
 
     def _message(
-        self, event: Event, twin: event_pb2.TwinCalibrated, run: ScenarioRun | None, found: TwinFindings
+        self, event: Event, twin: event_pb2.TwinCalibrated, run: Scenarios | None, found: TwinFindings
     ) -> event_pb2.ScenariosSimulated:
         message = event_pb2.ScenariosSimulated(
             case_id=event.subject,
@@ -80,6 +96,8 @@ class ScenarioSimulator:
             findings=wire.to_wire(self.objects.put(found.to_json().encode(), "application/json", "findings.json")),
             manifests=[twin.manifest],
             pictures=twin.pictures,
+            labels=twin.labels if twin.HasField("labels") else None,
+            recordings=twin.recordings,
         )
         if run is not None:
             scenarios = self.objects.put(run.to_npz(), "application/x-npz", "scenarios.npz")
@@ -97,7 +115,9 @@ def _review(twin: event_pb2.TwinCalibrated) -> str:
     return f"A person must look at images and connectome first; not passed: {'; '.join(failed)}. "
 
 
-def _summary(run: ScenarioRun | None, duration: float) -> str:
-    if run is None:
+def _summary(found: TwinFindings, *, simulated: bool) -> str:
+    if not simulated:
         return "none simulated: the calibration is unsound"
-    return f"resection and stimulation of {run.target_label}, {len(run.draws)} draws, {duration:g} s of BOLD each"
+    labels = [scenario.label for scenario in found.scenarios]
+    more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
+    return "; ".join(labels[:_NAMED]) + more

@@ -272,7 +272,7 @@ def _calibrate(
 
 def _run_scenarios(
     connectome: Connectome,
-    recordings: Recordings,
+    _recordings: Recordings,
     calibration: RestingStateCalibration,
     *,
     rng_seed: int,

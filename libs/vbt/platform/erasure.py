@@ -22,6 +22,7 @@ from vbt.errors import NotYet
 from vbt.platform import cases, state
 from vbt.platform.audit import AuditEntry, record
 from vbt.platform.cases import FINISHED, Case, Status
+from vbt.platform.checkpoints import remove_checkpoints
 from vbt.platform.identity import Vault
 from vbt.platform.objects import Objects
 from vbt.platform.software import Software
@@ -83,6 +84,7 @@ class Eraser:
         if (written := self.reports / case_id).exists():
             shutil.rmtree(written)
         artifacts = sum(self.objects.remove(sha256) for sha256 in mine)
+        remove_checkpoints(self.objects, case_id)
         with self.engine.begin() as connection:
             # Of the study, images may have come since the first look: no row goes without its file.
             late = _unlink(self._forget(connection, case))

@@ -62,11 +62,21 @@ class Objects:
         if parts.scheme == "file" and not parts.netloc:
             self._directory = Path(unquote(parts.path))
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._store = LocalStore(self._directory)
+            self._store = LocalStore(self._directory, automatic_cleanup=True)
         elif parts.scheme == "s3" and parts.netloc:
             self._store = _open_s3(parts.netloc, parts.path.strip("/"), s3 or S3Options())
         else:
             raise ValueError("the object store is file:///DIRECTORY or s3://BUCKET/PREFIX")
+
+    @property
+    def store(self) -> ObjectStore:
+        """The store itself, for what is kept by another name than its digest."""
+        return self._store
+
+    def flush(self, name: str) -> None:
+        """Let what was put under a name survive a loss of power."""
+        if self._directory is not None:
+            _flush(self._directory / name)
 
     def put(self, content: bytes | Path, media_type: str, name: str) -> Artifact:
         """Keep the bytes, or the file, durably; on return they survive a loss of power. The same bytes are kept once.
@@ -80,8 +90,7 @@ class Objects:
             # A local file is written again even if it is there: a crash before its fsync may have left it hollow.
             if self._directory is not None or not self._has(sha256, size):
                 obstore.put(self._store, sha256, content)
-            if self._directory is not None:
-                _flush(self._directory / sha256)
+            self.flush(sha256)
         except (BaseError, OSError) as error:
             raise _unreachable() from error
         return Artifact(name=name, uri=f"{self.url}/{sha256}", sha256=sha256, size=size, media_type=media_type)

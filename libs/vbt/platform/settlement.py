@@ -124,7 +124,10 @@ class Settlement:
         memory, started = stages.PeakMemory(), time.monotonic()
         effects = self.handler(event, context)
         seconds, peak = time.monotonic() - started, memory.bytes()
-        return self._commit(partial(self._effect, event, effects, seconds, peak), given_up, _PATIENCE)
+        outcome = self._commit(partial(self._effect, event, effects, seconds, peak), given_up, _PATIENCE)
+        for act in effects.afterwards:
+            act()
+        return outcome
 
     def _tell(self, error: Exception, current: Span) -> None:
         mark_failed(current, error)

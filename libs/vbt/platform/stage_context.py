@@ -52,12 +52,14 @@ class Effects:
     events : (topic, event) to publish; an event without a traceparent gets the handler's
     audit : what goes on the trail (``StageContext.audit``)
     detail : figures for the stage's row, shown by ``vbt case show``; JSON
+    afterwards : called once all that is durable; what it does may be left out, so it must not fail
     """
 
     apply: Sequence[Callable[[sa.Connection], None]] = ()
     events: Sequence[tuple[str, Event]] = ()
     audit: Sequence[AuditEntry] = ()
     detail: Mapping[str, Any] = field(default_factory=dict)
+    afterwards: Sequence[Callable[[], object]] = ()
 
 
 @dataclass(kw_only=True)

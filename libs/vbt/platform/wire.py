@@ -58,13 +58,18 @@ def from_wire(message: event_pb2.Artifact) -> Artifact:
 
 
 def recordings(message: Message, objects: Objects) -> dict[str, bytes]:
+    """The contents of `recorded`."""
+    return {name: objects.get(from_wire(artifact)) for name, artifact in recorded(message).items()}
+
+
+def recorded(message: Message) -> dict[str, event_pb2.Artifact]:
     """What is recorded of the patient besides the diffusion images, by kind, as a stage's event carries it on."""
     kinds = {kind: name.removeprefix("RECORDING_KIND_").lower() for name, kind in event_pb2.RecordingKind.items()}
     found = {kinds[entry.kind]: entry.content for entry in message.recordings}  # type: ignore[attr-defined]
     for name in ("bold", "labels"):
         if name in message.DESCRIPTOR.fields_by_name and message.HasField(name):
             found[name] = getattr(message, name)
-    return {name: objects.get(from_wire(artifact)) for name, artifact in found.items()}
+    return found
 
 
 def digest(message: event_pb2.Artifact) -> Digest:
@@ -99,6 +104,7 @@ def gives(
     outputs: Sequence[event_pb2.Artifact] = (),
     figures: Mapping[str, Any] | None = None,
     apply: Sequence[Callable[[sa.Connection], None]] = (),
+    afterwards: Sequence[Callable[[], object]] = (),
 ) -> Effects:
     """The effects of a step that succeeded: its result as an event and in its row, and its audit entry.
 
@@ -136,6 +142,7 @@ def gives(
         events=[] if alone else [(topic, next_event)],
         audit=[entry],
         detail={"summary": summary, "result": base64.b64encode(content).decode(), **numbers},
+        afterwards=afterwards,
     )
 
 

@@ -19,11 +19,13 @@ from vbt.api.report.v1 import report_pb2, report_pb2_grpc
 from vbt.clinical.findings import TwinFindings
 from vbt.connectome import Connectome
 from vbt.fhir import from_json, validate
+from vbt.inference import ParameterDiagnostics, RestingStateCalibration, SamplerDiagnostics
 from vbt.platform import wire
 from vbt.platform.grpc_channel import error_info, open_channel
 from vbt.platform.runtime import Runtime, open_runtime
 from vbt.platform.server import Server
 from vbt.platform.settings import read_settings
+from vbt.simulation import record
 
 UNSOUND = TwinFindings(
     application="resting_state",
@@ -74,7 +76,7 @@ def simulated(site: Site) -> event_pb2.ScenariosSimulated:
     return event_pb2.ScenariosSimulated(
         protocol="resting_state",
         connectome=put(connectome.to_npz(), "connectome.npz"),
-        posterior=put(b"not read for an unsound twin", "posterior.npz"),
+        posterior=put(unsound_calibration().to_npz(), "posterior.npz"),
         findings=put(UNSOUND.to_json().encode(), "findings.json"),
     )
 
@@ -119,6 +121,34 @@ def test_an_unknown_case_is_refused_with_its_rule(site: Site) -> None:
     facts = error_info(refused.value)
     assert facts is not None
     assert facts.reason == "case-unknown"
+
+
+def unsound_calibration() -> RestingStateCalibration:
+    return RestingStateCalibration(
+        region_labels=("lh.a", "rh.a"),
+        used_regions=np.arange(2),
+        repetition_time=2.0,
+        draws={"g": np.full((4, 5), 0.5)},
+        priors={},
+        parameters=(ParameterDiagnostics(name="g", r_hat=2.0, ess_bulk=4.0, ess_tail=4.0, shrinkage=0.1),),
+        sampler=SamplerDiagnostics(divergences=9, draws=20, e_bfmi=0.1, saturated=0.5),
+        verdict="unsound",
+        reasons=("chains disagree on g: R-hat 2.000, limit 1.01",),
+        warnings=(),
+        empirical_fc=np.eye(2),
+        fitted_fc=np.eye(2),
+        fit=float("nan"),
+        baselines={},
+        noise_ceiling=float("nan"),
+        checks=(),
+        split_half_z=float("nan"),
+        bold_sd=1.0,
+        band_edges=(0.01, 0.1),
+        band_counts=(9,),
+        manifest=record(
+            "test", inputs={}, outputs={}, parameters={}, seeds=(0,), dt=None, precision="double", batch_shape=(4,)
+        ),
+    )
 
 
 def submit(site: Site, message: event_pb2.ScenariosSimulated, request_id: str) -> str:

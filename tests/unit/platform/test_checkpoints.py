@@ -1,0 +1,95 @@
+"""A checkpoint belongs to one step on one input, comes back whole or not at all, and goes with the case."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from opentelemetry.trace import INVALID_SPAN
+
+from vbt.platform.audit import ConsentDecision
+from vbt.platform.checkpoints import remove_checkpoints, step_checkpoint
+from vbt.platform.events import Event
+from vbt.platform.objects import Objects
+from vbt.platform.software import Software
+from vbt.platform.stage_context import StageContext
+
+PERMIT = ConsentDecision(decision="permit", basis="test")
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Objects:
+    return Objects((tmp_path / "objects").as_uri())
+
+
+@pytest.fixture
+def context(engine: sa.Engine, software: Software) -> StageContext:
+    return StageContext(
+        engine=engine,
+        event=Event(id="e", source="t", type="t", subject="case-1", revision=1, value=b"connectome and recording"),
+        group="twin_inference",
+        stage="twin_inference",
+        software=software,
+        consent=PERMIT,
+        span=INVALID_SPAN,
+        given_up=lambda: False,
+        permit=lambda _connection: PERMIT,
+    )
+
+
+def files(objects: Objects) -> list[Path]:
+    return [path for path in Path(objects.url.removeprefix("file://")).rglob("*") if path.is_file()]
+
+
+def test_what_is_kept_comes_back_in_another_process(objects: Objects, context: StageContext) -> None:
+    step_checkpoint(objects, context, "7").save("chain-0", b"draws")
+    again = step_checkpoint(Objects(objects.url), context, "7")
+    assert again.load("chain-0") == b"draws"
+    assert again.load("chain-1") is None
+    again.save("chain-0", b"more draws")
+    assert again.load("chain-0") == b"more draws"
+
+
+@pytest.mark.parametrize("change", ["seed", "input", "revision", "software"])
+def test_another_input_finds_nothing_and_clears_it_away(objects: Objects, context: StageContext, change: str) -> None:
+    step_checkpoint(objects, context, "7").save("chain-0", b"draws")
+    seed = "8" if change == "seed" else "7"
+    if change == "input":
+        context.event = replace(context.event, value=b"another recording")
+    if change == "revision":
+        context.event = replace(context.event, revision=2)
+    if change == "software":
+        context.software = replace(context.software, digest="1" * 64)
+    assert step_checkpoint(objects, context, seed).load("chain-0") is None
+    assert files(objects) == []
+
+
+def test_a_damaged_checkpoint_is_as_good_as_none(objects: Objects, context: StageContext) -> None:
+    checkpoint = step_checkpoint(objects, context)
+    checkpoint.save("chain-0", b"draws")
+    (path,) = files(objects)
+    path.write_bytes(path.read_bytes()[:-1])
+    assert checkpoint.load("chain-0") is None
+
+
+def test_removal_leaves_other_cases_and_the_artifacts(objects: Objects, context: StageContext) -> None:
+    artifact = objects.put(b"weights", "application/octet-stream", "connectome.npz")
+    step_checkpoint(objects, context).save("chain-0", b"draws")
+    context.event = replace(context.event, subject="case-10")
+    other = step_checkpoint(objects, context)
+    other.save("chain-0", b"draws")
+    assert remove_checkpoints(objects, "case-1") == 1
+    assert other.load("chain-0") == b"draws"
+    assert objects.get(artifact) == b"weights"
+    assert remove_checkpoints(objects, "case-10") == 1
+    assert [path.name for path in files(objects)] == [artifact.sha256]
+
+
+def test_a_store_that_cannot_be_written_costs_the_checkpoint_only(objects: Objects, context: StageContext) -> None:
+    checkpoint = step_checkpoint(objects, context)
+    place = Path(objects.url.removeprefix("file://")) / "checkpoints"
+    place.write_bytes(b"in the way")
+    checkpoint.save("chain-0", b"draws")
+    assert checkpoint.load("chain-0") is None
