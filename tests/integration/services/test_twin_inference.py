@@ -1,0 +1,170 @@
+"""The calibrating step on its own: it goes on after a shutdown, refuses what it cannot use, and clears up behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from opentelemetry.trace import INVALID_SPAN
+
+from twin_inference.handlers import TwinCalibrator
+from twin_inference.settings import InferenceSettings
+from twin_inference.time_left import TimeLeft
+from vbt.api.event.v1 import event_pb2
+from vbt.connectome import Connectome, RegionalBold
+from vbt.errors import Rejected
+from vbt.platform import cases, wire
+from vbt.platform.audit import ConsentDecision
+from vbt.platform.events import CONNECTOME_BUILT, Event
+from vbt.platform.runtime import Runtime, open_runtime
+from vbt.platform.settings import read_settings
+from vbt.platform.software import this_software
+from vbt.platform.stage_context import Abandoned, StageContext
+
+PERMIT = ConsentDecision(decision="permit", basis="test")
+REGIONS = 10
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    opened = open_runtime("twin_inference", read_settings(InferenceSettings, data=tmp_path), log=False)
+    yield opened
+    opened.close()
+
+
+def built(runtime: Runtime, *, protocol: str = "resting_state", bold: bool = True) -> event_pb2.ConnectomeBuilt:
+    rng = np.random.default_rng(0)
+    weights = rng.lognormal(size=(REGIONS, REGIONS))
+    weights = np.triu(weights, 1) + np.triu(weights, 1).T
+    centres = rng.normal(size=(REGIONS, 3)) * 40.0
+    labels = tuple(f"{side}.area{i}" for side in ("lh", "rh") for i in range(REGIONS // 2))
+    connectome = Connectome(
+        weights=weights,
+        tract_lengths=np.linalg.norm(centres[:, None] - centres[None], axis=-1),
+        region_labels=labels,
+        centres=centres,
+        is_cortical=np.ones(REGIONS, dtype=bool),
+        parcellation="test",
+    )
+    signal = rng.normal(size=(300, REGIONS)) @ np.linalg.inv(np.eye(REGIONS) - 0.1 * weights)
+    recording = RegionalBold(
+        time_series=signal,
+        repetition_time=2.0,
+        region_labels=labels,
+        framewise_displacement=np.zeros(300),
+        tsnr=np.ones(REGIONS),
+        voxels=np.ones(REGIONS),
+    )
+
+    def put(content: bytes, name: str) -> event_pb2.Artifact:
+        return wire.to_wire(runtime.objects.put(content, "application/x-npz", name))
+
+    return event_pb2.ConnectomeBuilt(
+        protocol=protocol,
+        connectome=put(connectome.to_npz(), "connectome.npz"),
+        bold=put(recording.to_npz(), "bold.npz") if bold else None,
+    )
+
+
+class Watched(StageContext):
+    """A context that keeps what it was told, and gives up where it is told to."""
+
+    heard: list[tuple[str, float]]
+    patience: Callable[[str], bool]
+
+    def progress(self, message: str, fraction: float) -> None:
+        self.heard.append((message, fraction))
+        if not self.patience(message):
+            raise Abandoned
+
+
+def calibrate(
+    runtime: Runtime, message: event_pb2.ConnectomeBuilt, patience: Callable[[str], bool] = lambda _message: True
+):
+    with runtime.engine.begin() as connection:
+        found = cases.list_cases(connection)
+        case = found[0] if found else cases.create_case(connection, study_key="study", protocol=message.protocol)
+    message.case_id, message.revision = case.case_id, 1
+    event = Event(
+        id="e",
+        source="t",
+        type=CONNECTOME_BUILT,
+        subject=case.case_id,
+        revision=1,
+        value=message.SerializeToString(deterministic=True),
+    )
+    context = Watched(
+        engine=runtime.engine,
+        event=event,
+        group="twin_inference",
+        stage="twin_inference",
+        software=this_software("twin_inference"),
+        consent=PERMIT,
+        span=INVALID_SPAN,
+        given_up=lambda: False,
+        permit=lambda _connection: PERMIT,
+    )
+    context.heard, context.patience = [], patience
+    return TwinCalibrator(objects=runtime.objects, rng_seed=3)(event, context), context.heard
+
+
+def kept(runtime: Runtime) -> list[Path]:
+    return list((Path(runtime.objects.url.removeprefix("file://")) / "checkpoints").rglob("chain-*"))
+
+
+def test_a_calibration_that_was_shut_down_goes_on_and_gives_the_same_posterior(runtime: Runtime) -> None:
+    message = built(runtime)
+    undisturbed, _ = calibrate(runtime, message)
+    for act in undisturbed.afterwards:
+        act()
+    assert kept(runtime) == []
+    with pytest.raises(Abandoned):
+        calibrate(runtime, message, lambda heard: not heard.startswith("sampling"))
+    assert len(kept(runtime)) == 4
+    resumed, heard = calibrate(runtime, message)
+    assert not any(said.startswith("warm-up") for said, _ in heard)
+    results = [wire.message_of(effects.detail, event_pb2.TwinCalibrated) for effects in (undisturbed, resumed)]
+    assert results[0].posterior.sha256 == results[1].posterior.sha256
+    assert len(kept(runtime)) == 4  # until the effect is committed
+    for act in resumed.afterwards:
+        act()
+    assert kept(runtime) == []
+    (entry,) = resumed.audit
+    assert {"r-hat", "ess", "least-shrinkage", "divergences", "e-bfmi"} <= set(entry.detail["gate"])
+
+
+def test_an_unknown_protocol_is_refused(runtime: Runtime) -> None:
+    with pytest.raises(Rejected) as refusal:
+        calibrate(runtime, built(runtime, protocol="phrenology"))
+    assert refusal.value.code == "protocol-unknown"
+
+
+def test_a_missing_recording_is_refused_with_what_to_send(runtime: Runtime) -> None:
+    with pytest.raises(Rejected) as refusal:
+        calibrate(runtime, built(runtime, bold=False))
+    assert (refusal.value.code, refusal.value.action) == ("no-recording", "send the study with its resting fMRI series")
+
+
+def test_the_time_left_is_told_at_the_pace_of_the_present_work() -> None:
+    now, told = [0.0], []
+    tell = TimeLeft(lambda message, fraction: told.append((message, fraction)), clock=lambda: now[0])
+    for seconds, message, fraction in (
+        (0.0, "finding the mode", 0.02),
+        (100.0, "warm-up, 0 divergent", 0.1),
+        (110.0, "warm-up, 0 divergent", 0.2),
+        (400.0, "sampling, 1 divergent", 0.5),
+        (500.0, "sampling, 1 divergent", 0.6),
+        (900.0, "calibrated", 1.0),
+    ):
+        now[0] = seconds
+        tell(message, fraction)
+    assert [message for message, _ in told] == [
+        "finding the mode",
+        "warm-up, 0 divergent",
+        "warm-up, 0 divergent, about 80 s left",
+        "sampling, 1 divergent",
+        "sampling, 1 divergent, about 7 min left",
+        "calibrated",
+    ]
