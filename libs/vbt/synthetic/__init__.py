@@ -4,6 +4,8 @@ from vbt.synthetic._bundles import Bundle as Bundle
 from vbt.synthetic._identity import CANARIES as CANARIES
 from vbt.synthetic._patient import SyntheticPatient as SyntheticPatient
 from vbt.synthetic._patient import make_patient as make_patient
+from vbt.synthetic._recordings import RecordingFiles as RecordingFiles
+from vbt.synthetic._recordings import write_recordings as write_recordings
 from vbt.synthetic._settings import AnatomicalProtocol as AnatomicalProtocol
 from vbt.synthetic._settings import DiffusionProtocol as DiffusionProtocol
 from vbt.synthetic._settings import FunctionalProtocol as FunctionalProtocol
