@@ -11,11 +11,17 @@ import numpy as np
 from jaxtyping import Float
 
 Kind = Literal["seeg", "eeg", "meg"]
+SEIZURE_ONSET = "seizure onset"
+SEIZURE_OFFSET = "seizure offset"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something marked in a recording, e.g. the onset of a seizure; times in s from the recording's beginning."""
+    """Something marked in a recording; times in s from the recording's beginning.
+
+    What `read_seeg` and `read_sensors` give is labelled ``"seizure onset"`` or ``"seizure offset"`` and nothing else:
+    the free text of an annotation may name a patient.
+    """
 
     label: str
     onset: float
@@ -33,6 +39,7 @@ class SensorRecording:
     positions : mm in the T1's scanner RAS+ frame; for SEEG the contacts, NaN where unknown
     bad_channels : indices that the recording itself marks as bad
     power_line : Hz; 0 where unknown
+    left_out : how many channels of the file are none of this kind or have no name or place to know them by
     """
 
     kind: Kind
@@ -43,6 +50,7 @@ class SensorRecording:
     bad_channels: tuple[int, ...] = ()
     events: tuple[Event, ...] = ()
     power_line: float = 0.0
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         channels = self.signals.shape[1]
@@ -60,6 +68,7 @@ class SensorRecording:
             "bad_channels": self.bad_channels,
             "events": [asdict(event) for event in self.events],
             "power_line": self.power_line,
+            "left_out": self.left_out,
         }
         buffer = io.BytesIO()
         record = np.array(json.dumps(plain, sort_keys=True))
@@ -79,4 +88,5 @@ class SensorRecording:
                 bad_channels=tuple(plain["bad_channels"]),
                 events=tuple(Event(**event) for event in plain["events"]),
                 power_line=plain["power_line"],
+                left_out=plain["left_out"],
             )
