@@ -25,7 +25,7 @@ _SPREAD = 0.05  # of excitability within a zone
 _ONSET, _PROPAGATION, _FURTHER = 2, 3, 5  # regions in the zones; targets of the implantation elsewhere
 _STEP = 0.1
 _REST = (-2.0, 5.0)
-_SWING = 3.0  # of log power from rest to burst at the median of the contacts that see the onset zone
+_SWING = 5.0  # of log power from rest to burst, at the contact that sees most of it
 _MICROVOLTS = 40.0
 
 
@@ -59,7 +59,7 @@ def make_seizure(rng: np.random.Generator, connectome: Connectome, anatomy: Anat
     implantation = implant(rng, anatomy, [*onset_zone, *propagation_zone, *further])
     x, coupling = _activity(connectome, eta), 1.0
     recruited = (x[:, list(onset_zone)] > -2.0 / 3.0).any(axis=1)
-    log_power = _log_power(x, implantation.gain, onset_zone)
+    log_power = _log_power(x, implantation.gain)
     return SyntheticSeizure(
         implantation=implantation,
         signals=_voltages(rng, log_power),
@@ -109,13 +109,11 @@ def _activity(connectome: Connectome, eta: Float[np.ndarray, " region"]) -> Floa
 
 
 def _log_power(
-    x: Float[np.ndarray, "unit region"], gain: Float[np.ndarray, "contact region"], onset_zone: tuple[int, ...]
+    x: Float[np.ndarray, "unit region"], gain: Float[np.ndarray, "contact region"]
 ) -> Float[np.ndarray, "unit contact"]:
     """Above each contact's own level at rest; one gain for all contacts, as tissue has one conductivity."""
     change = (x - x[0]) @ gain.T
-    swing = change.max(axis=0)
-    near = gain[:, list(onset_zone)].sum(axis=1) > np.median(gain[:, list(onset_zone)].sum(axis=1))
-    return np.asarray(change * (_SWING / np.median(swing[near])))
+    return np.asarray(change * (_SWING / change.max()))
 
 
 def _voltages(rng: np.random.Generator, log_power: Float[np.ndarray, "unit contact"]) -> Float[np.ndarray, "t contact"]:
