@@ -68,6 +68,18 @@ def search(
     return tuple(sorted(found, key=lambda one: one.rank))
 
 
+def minimal(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+    """Without the sets of which a part does as well alone."""
+
+    def superfluous(one: Tried) -> bool:
+        return any(
+            set(part.regions) < set(one.regions) and part.free >= one.free and part.spread <= one.spread
+            for part in tried
+        )
+
+    return tuple(one for one in tried if not superfluous(one))
+
+
 def random_sets(candidates: Sequence[int], size: int, count: int, seed: int) -> tuple[RegionSet, ...]:
     """Sets of one size drawn without preference, each different where there are that many."""
     rng = np.random.default_rng([seed, size])

@@ -36,6 +36,8 @@ def provoked(
     ----------
     seconds_per_unit : of model time
     """
+    if not len(targets):
+        return np.zeros((len(TRAINS), 0, draws), dtype=bool)
     rested = []
     for draw in range(draws):
         eta, coupling = twins.eta[draw], float(twins.coupling[draw])

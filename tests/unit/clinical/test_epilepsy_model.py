@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import brentq
 
 from vbt.clinical._epilepsy_gain import CORTICAL_THICKNESS, hidden, largest_share, region_volumes, seeg_gain
-from vbt.clinical._epilepsy_resections import random_sets, resectable, search
+from vbt.clinical._epilepsy_resections import minimal, random_sets, resectable, search
 from vbt.clinical._epilepsy_rest import (
     equilibrium,
     isolated_threshold,
@@ -177,6 +177,14 @@ def test_smaller_of_two_resections_that_help_alike_comes_first() -> None:
     volumes = np.array([5.0, 3.0, 4.0])
     tried = search([0, 1, 2], lambda sets: np.zeros((len(sets), 2), dtype=int), volumes, 2)
     assert [one.regions for one in tried[:3]] == [(1,), (2,), (0,)]
+
+
+def test_set_of_which_a_part_does_as_well_is_not_listed() -> None:
+    def recruit(sets: object) -> np.ndarray:
+        return np.array([[0 if 4 in chosen else 2 - len(chosen) // 2] for chosen in sets])
+
+    listed = [one.regions for one in minimal(search([1, 3, 4], recruit, np.ones(5), 2))]
+    assert listed == [(4,), (1, 3), (1,), (3,)]
 
 
 def test_random_sets_differ_and_stay_among_the_candidates() -> None:
