@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from report_writer.delivery import Delivery, Tier, deliver
 from report_writer.fhir_endpoint import FhirEndpoint
-from report_writer.figures import drawn
+from report_writer.figures import File, attachments, drawn
 from report_writer.pdf import report_pdf, stopped_pdf
 from vbt.api.event.v1 import event_pb2
 from vbt.clinical.findings import TwinFindings
@@ -87,7 +87,9 @@ class ReportWriter:
         context.progress("typesetting", 0.5)
         pdf = report_pdf(findings, case=case, identity=identity, figures=figures)
         context.progress("delivering", 0.7)
-        return self._delivered(context, report_bundle(findings, pdf, case), pdf, case, identity, inputs, pictures)
+        beside = [File(name, "image/png", content) for name, content in sorted(pictures.items())]
+        beside += attachments(simulated, findings, self.objects)
+        return self._delivered(context, report_bundle(findings, pdf, case), pdf, case, identity, inputs, beside)
 
     def _stopped(self, event: Event, context: StageContext) -> Effects:
         stop = wire.decode(event, event_pb2.CaseStopped)
@@ -101,7 +103,7 @@ class ReportWriter:
         kind = Unsound if stop.kind == event_pb2.STOP_KIND_UNSOUND else Rejected
         error: TwinError = kind(stop.code, rule=stop.rule, got=stop.got, action=stop.action)
         pdf = stopped_pdf(error, case=case, identity=identity)
-        return self._delivered(context, stopped_bundle(error, pdf, case), pdf, case, identity, [], {})
+        return self._delivered(context, stopped_bundle(error, pdf, case), pdf, case, identity, [], [])
 
     def _delivered(
         self,
@@ -111,7 +113,7 @@ class ReportWriter:
         case: CaseContext,
         identity: PatientIdentity,
         inputs: Sequence[event_pb2.Artifact],
-        pictures: dict[str, bytes],
+        beside: Sequence[File],
     ) -> Effects:
         self._say_that_it_is_sent(context, pdf)
         try:
@@ -120,6 +122,7 @@ class ReportWriter:
         except Rejected as refusal:
             # The report is right and stays wanted: whoever runs the EHR or the PACS changes something and replays it.
             raise Parked(refusal) from None
+        kept = [wire.to_wire(self.objects.put(file.content, file.media_type, file.name)) for file in beside]
         message = event_pb2.ReportDelivered(
             case_id=context.event.subject,
             revision=context.event.revision,
@@ -128,9 +131,8 @@ class ReportWriter:
             write_tier=_TIERS[delivery.tier],
             fhir_references=delivery.references,
             dicom_objects_stored=stored,
-            pictures=[
-                wire.to_wire(self.objects.put(content, "image/png", name)) for name, content in sorted(pictures.items())
-            ],
+            pictures=[artifact for artifact in kept if artifact.media_type == "image/png"],
+            attachments=[artifact for artifact in kept if artifact.media_type != "image/png"],
         )
         return wire.gives(
             context,
@@ -139,7 +141,7 @@ class ReportWriter:
             action="report.delivered",
             summary=_summary(delivery, stored),
             inputs=inputs,
-            outputs=[message.bundle, message.pdf, *message.pictures],
+            outputs=[message.bundle, message.pdf, *kept],
             figures={
                 "tier": delivery.tier.value,
                 "fhir_references": list(delivery.references),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from datetime import UTC
-from decimal import Decimal
 from typing import Any, Protocol
 
 from reportlab.lib.utils import ImageReader
@@ -40,8 +39,9 @@ from report_writer.layout import (
     printable,
     styles,
 )
+from report_writer.tables import cell, digits, grid, quantity_table, ranked_table
 from vbt.clinical.application import Picture
-from vbt.clinical.digits import printed, significant, unit_text
+from vbt.clinical.digits import significant
 from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
 from vbt.errors import TwinError
 from vbt.fhir import CaseContext, PatientIdentityLike
@@ -76,6 +76,8 @@ def report_pdf(
     story += _conclusion(findings.conclusion, sound=sound)
     story += _parameters(findings, sound=sound)
     if sound:
+        for table in findings.tables:
+            story += ranked_table(table)
         story += _figures(figures, "findings", height=240)
         story += _scenarios(findings.scenarios, figures)
     story += (
@@ -95,7 +97,7 @@ def stopped_pdf(stop: TwinError, *, case: CaseContext, identity: PrintedIdentity
     story += [_box("No twin was made and no number is reported.", RED)]
     story += [Paragraph("Why the case stopped", styles()["section"])]
     rows = [["Rule", stop.rule], ["Found", stop.got], ["What to do next", stop.action], ["Code", stop.code]]
-    story += [_grid([[_cell(name), _cell(text)] for name, text in rows], (0.2, 0.8))]
+    story += [grid([[cell(name), cell(text)] for name, text in rows], (0.2, 0.8))]
     story += _provenance(case)
     return _render(story, case, identity)
 
@@ -200,36 +202,20 @@ def _box(text: str, colour: Any, heading: str = "") -> Table:
 def _parameters(findings: TwinFindings, *, sound: bool) -> Iterator[Flowable]:
     if findings.parameters:
         yield Paragraph("Findings", styles()["section"])
+        yield Paragraph(marked_up(_inferred(findings.parameters, findings, sound=sound)), styles()["lead"])
+        yield _kept(Spacer(1, 3))
         yield quantity_table("Finding", findings.parameters, sound=sound)
 
 
-def quantity_table(heading: str, quantities: Sequence[Quantity], *, sound: bool) -> Table:
-    """Value, unit and credible interval of each quantity; the reason where there is no value."""
-    style = styles()
-    level = f"{100 * quantities[0].level:.0f} % interval"
-    rows: list[list[Flowable]] = [
-        [
-            Paragraph(heading, style["head"]),
-            Paragraph("Value", style["head-number"]),
-            Paragraph("Unit", style["head"]),
-            Paragraph(level, style["head-number"]),
-        ]
-    ]
-    spans: list[tuple[Any, ...]] = []
-    for row, quantity in enumerate(quantities, start=1):
-        numbers = printed(quantity)
-        if numbers.value is None or not sound:
-            reason = quantity.withheld or "the model fit did not pass its own checks"
-            rows.append([_cell(quantity.label), _cell(f"withheld: {reason}"), _cell(""), _cell("")])
-            spans.append(("SPAN", (1, row), (3, row)))
-            continue
-        interval = (
-            "" if numbers.low is None or numbers.high is None else f"{_digits(numbers.low)} to {_digits(numbers.high)}"
-        )
-        value = Paragraph(f"<b>{_digits(numbers.value)}</b>", style["number"])
-        unit = unit_text(quantity.unit)
-        rows.append([_cell(quantity.label), value, _cell(unit), Paragraph(interval, style["number"])])
-    return _grid(rows, (0.5, 0.14, 0.12, 0.24), header=True, extra=spans)
+def _inferred(quantities: Sequence[Quantity], findings: TwinFindings, *, sound: bool) -> str:
+    """What was inferred, what was not identifiable, and what evidence exists, in front of the numbers."""
+    missing = [q.label for q in quantities if q.withheld is not None]
+    if not sound:
+        return "Nothing is reported: the model fit did not pass its own checks."
+    text = f"Inferred from the recording: {len(quantities) - len(missing)} of {len(quantities)}, each with its "
+    text += f"{100 * findings.level:.0f} % interval. "
+    text += f"Withheld: {'; '.join(missing)}. " if missing else ""
+    return f"{text}Evidence: {findings.evidence}"
 
 
 def _scenarios(scenarios: Sequence[Scenario], figures: Sequence[Picture]) -> Iterator[Flowable]:
@@ -273,9 +259,9 @@ def _quality(checks: Sequence[Check]) -> Iterator[Flowable]:
     for check in checks:
         colour, word = (GREEN, "✓ pass") if check.passed else (RED, "✗ FAIL")
         result = Paragraph(f'<font color="{colour.hexval().replace("0x", "#")}"><b>{word}</b></font>', style["cell"])
-        rows.append([_cell(check.label), _cell(_digits(significant(check.value))), _cell(check.limit), result])
+        rows.append([cell(check.label), cell(digits(significant(check.value))), cell(check.limit), result])
     yield Paragraph("Quality", style["section"])
-    yield _grid(rows, (0.48, 0.16, 0.22, 0.14), header=True)
+    yield grid(rows, (0.48, 0.16, 0.22, 0.14), header=True)
 
 
 def _sentences(heading: str, sentences: Sequence[str]) -> Iterator[Flowable]:
@@ -300,10 +286,10 @@ def _provenance(case: CaseContext) -> Iterator[Flowable]:
         rows.append(["Audit ledger", f"{number}, event {receipt.event_id[:8]}…", (receipt.leaf_hash or "")[:24]])
     head = [Paragraph(name, style["head"]) for name in ("What", "Name", "SHA-256 (first 24 digits)")]
     body: list[list[Flowable]] = [
-        [_cell(what), _cell(name), Paragraph(digest, style["mono"])] for what, name, digest in rows
+        [cell(what), cell(name), Paragraph(digest, style["mono"])] for what, name, digest in rows
     ]
     yield Paragraph("Provenance", style["section"])
-    yield _grid([head, *body], (0.15, 0.5, 0.35), header=True)
+    yield grid([head, *body], (0.15, 0.5, 0.35), header=True)
     yield Spacer(1, 4)
     yield Paragraph(
         "How to verify: ask for the audit bundle of this case and run "
@@ -311,30 +297,6 @@ def _provenance(case: CaseContext) -> Iterator[Flowable]:
         "trusts nothing of this software: it recomputes the digests and proves that the ledger holds each entry.",
         style["body"],
     )
-
-
-def _grid(
-    rows: list[list[Flowable]], shares: Sequence[float], *, header: bool = False, extra: Sequence[tuple[Any, ...]] = ()
-) -> Table:
-    table = Table(rows, colWidths=[TEXT_WIDTH * share for share in shares], repeatRows=1 if header else 0)
-    look: list[tuple[Any, ...]] = [
-        ("VALIGN", (0, 0), (-1, -1), "TOP"),
-        ("LINEBELOW", (0, 0), (-1, -1), 0.4, RULE),
-        ("TOPPADDING", (0, 0), (-1, -1), 3),
-        ("BOTTOMPADDING", (0, 0), (-1, -1), 3.5),
-    ]
-    if header:
-        look.append(("BACKGROUND", (0, 0), (-1, 0), NAVY))
-    table.setStyle([*look, *extra])
-    return table
-
-
-def _cell(text: str) -> Paragraph:
-    return Paragraph(marked_up(text), styles()["cell"])
-
-
-def _digits(number: Decimal) -> str:
-    return f"{number:f}".replace("-", "−")
 
 
 def person_name(name: str) -> str:

@@ -43,7 +43,12 @@ def write_report(connection: sa.Connection, settings: SuiteSettings, case_id: st
         raise _missing("report")
     objects = open_objects(settings)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    artifacts = [result.bundle, *([result.pdf] if result.HasField("pdf") else []), *result.pictures]
+    artifacts = [
+        result.bundle,
+        *([result.pdf] if result.HasField("pdf") else []),
+        *result.pictures,
+        *result.attachments,
+    ]
     written = []
     for artifact in artifacts:
         path = folder / artifact.name

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from vbt.clinical.digits import printed, rounded, significant
-from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
+from vbt.clinical.findings import Check, Quantity, Row, Scenario, Table, TwinFindings
 from vbt.fhir._case import CaseContext, instant
 from vbt.fhir._encoding import Json
 from vbt.fhir._narrative import narrative
@@ -21,16 +21,21 @@ from vbt.fhir._terminology import (
 
 UNSOUND = "The model fit did not pass its own checks; no number is reported."
 QUALITY = "quality"
+ROWS = 15
+"""Rows of a ranked table that become Observations; a chart is no place for the others, the attached CSV is."""
 
 
 def observations(findings: TwinFindings, case: CaseContext, references: dict[str, Json]) -> Iterator[tuple[str, Json]]:
-    """All Observations of a report as (key, resource): parameters, scenario endpoints, then quality.
+    """All Observations of a report as (key, resource): parameters, rows of tables, scenario endpoints, then quality.
 
     `references` holds the references to the ``device`` and the ``study`` entries of the same Bundle.
     """
     sound = findings.verdict == "sound"
     for parameter in findings.parameters:
         yield parameter.code, _quantity(parameter, case, references, sound=sound)
+    for table in findings.tables if sound else ():
+        for rank, row in enumerate(table.rows[:ROWS], start=1):
+            yield f"{table.code}.{rank}", _row(table, rank, row, case, references)
     for scenario in findings.scenarios:
         for endpoint in scenario.endpoints:
             key = f"{scenario.code}.{endpoint.code}"
@@ -84,6 +89,36 @@ def _quantity(
     if components:
         resource["component"] = components
     return resource
+
+
+def _row(table: Table, rank: int, row: Row, case: CaseContext, references: dict[str, Json]) -> Json:
+    """One line of a ranked table, a component per number; those of one number share the beginning of their codes."""
+    key = f"{table.code}.{rank}"
+    resource = _base(key, f"{table.label}, {rank} of {len(table.rows)}: {row.label}", case)
+    # Which row it is stands in the value: the code is the same for every patient.
+    resource["code"] = case.own_concept("twin-finding", table.code, table.label)
+    resource["valueString"] = f"{row.label} ({row.flag})" if row.flag else row.label
+    components = [{"code": case.own_concept("ranking", "rank", f"Rank in: {table.label}"), "valueInteger": rank}]
+    for quantity in row.quantities:
+        components += _numbers(quantity, case)
+    return resource | _origin(references) | {"component": components}
+
+
+def _numbers(quantity: Quantity, case: CaseContext) -> Iterator[Json]:
+    numbers, code = printed(quantity), case.own_concept("twin-finding", quantity.code, quantity.label)
+    if numbers.value is None:
+        reason = concept(DATA_ABSENT_REASON, "unknown", quantity.withheld)
+        yield {"code": code, "dataAbsentReason": reason}
+        return
+    yield {"code": code, "valueQuantity": _value(numbers.value, quantity.unit)}
+    percent = rounded(100 * quantity.level, 0)
+    for bound, name, number in (("low", "lower bound", numbers.low), ("high", "upper bound", numbers.high)):
+        if number is not None:
+            label = f"{quantity.label}: {percent} % credible interval, {name}"
+            yield {
+                "code": case.own_concept("twin-finding", f"{quantity.code}.interval-{bound}", label),
+                "valueQuantity": _value(number, quantity.unit),
+            }
 
 
 def _interval(low: Decimal | None, high: Decimal | None, quantity: Quantity, case: CaseContext) -> Iterator[Json]:

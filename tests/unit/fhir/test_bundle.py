@@ -10,6 +10,7 @@ import fhirkit
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
 
+from vbt.clinical.findings import Quantity, Row, Table
 from vbt.errors import NotYet, Rejected, Unsound
 from vbt.fhir import ImagingSeries, Site, Source, from_json, report_bundle, stopped_bundle, to_json, validate
 
@@ -30,10 +31,24 @@ def observation(bundle, key):
     return found
 
 
-@pytest.fixture(params=["sound", "unsound", "stopped", "sparse", "nobody"])
+def ranked():
+    """Twenty candidates <of a search>, the later ones without a volume."""
+
+    def row(number):
+        free = Quantity(code=f"free-{number}", label="No seizure", unit="1", value=0.9, low=0.8, high=0.95)
+        volume = Quantity(code=f"volume-{number}", label="Volume", unit="cm3", withheld="no grey matter there")
+        flag = "clinician's set" if number == 1 else ""
+        return Row(label=f"set {number} & more", quantities=(free, volume), flag=flag)
+
+    return Table(code="resections", label="Virtual resections", heading="Set", rows=tuple(row(n) for n in range(20)))
+
+
+@pytest.fixture(params=["sound", "unsound", "stopped", "sparse", "nobody", "ranked"])
 def emitted(request, findings, case, pdf):
     if request.param == "stopped":
         return stopped_bundle(Rejected("too-few-directions", **STOP), pdf, case)
+    if request.param == "ranked":
+        return report_bundle(dataclasses.replace(findings, tables=(ranked(),)), pdf, case)
     if request.param == "nobody":
         nobody = dataclasses.replace(
             case.identity, patient_id="", issuer="", accession_number="", study_instance_uid=""
@@ -84,6 +99,30 @@ def test_withheld_number_has_a_reason_and_neither_value_nor_interval(bundle):
     assert found["dataAbsentReason"]["text"] == "not identifiable"
     assert not any(name.startswith("value") for name in found)
     assert {c["code"]["coding"][0]["code"] for c in found["component"]} == {"r-hat", "effective-sample-size"}
+
+
+def test_a_ranked_table_is_an_observation_for_each_of_its_first_rows(findings, case, pdf):
+    bundle = report_bundle(dataclasses.replace(findings, tables=(ranked(),)), pdf, case)
+    rows = [o for o in resources(bundle, "Observation") if o["code"]["coding"][0]["code"] == "resections"]
+    assert [row["valueString"] for row in rows[:2]] == ["set 0 & more", "set 1 & more (clinician's set)"]
+    assert len(rows) == 15
+    rank, free, low, high, volume = rows[1]["component"]
+    assert rank["valueInteger"] == 2
+    assert [part["valueQuantity"]["value"] for part in (free, low, high)] == [
+        Decimal("0.900"),
+        Decimal("0.800"),
+        Decimal("0.950"),
+    ]
+    assert volume["dataAbsentReason"]["text"] == "no grey matter there"
+    assert len({row["identifier"][0]["value"] for row in rows}) == 15
+    listed = {reference["reference"] for reference in one(bundle, "DiagnosticReport")["result"]}
+    assert len(listed) == len(resources(bundle, "Observation"))
+
+
+def test_an_unsound_twin_has_no_ranked_row(findings, case, pdf):
+    failed = dataclasses.replace(findings, tables=(ranked(),), verdict="unsound")
+    codes = [o["code"]["coding"][0]["code"] for o in resources(report_bundle(failed, pdf, case), "Observation")]
+    assert "resections" not in codes
 
 
 def test_unsound_twin_withholds_every_number_and_fails_the_task(findings, case, pdf):

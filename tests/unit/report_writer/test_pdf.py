@@ -9,6 +9,8 @@ import pytest
 
 from report_writer.layout import BANNER, STATUS, WATERMARK
 from report_writer.pdf import dicom_date, person_name, report_pdf, stopped_pdf
+from report_writer.tables import table_csv
+from vbt.clinical.findings import Quantity, Row, Table
 from vbt.errors import Rejected
 from vbt.fhir import report_bundle
 
@@ -62,6 +64,57 @@ def test_every_number_in_fhir_is_in_the_pdf_digit_for_digit(sound, findings, cas
     held = list(numbers(report_bundle(findings, sound, case)))
     assert len(held) == 4 * 3 + 5 * 3 + 7
     assert [number for number in held if number not in words] == []
+
+
+@pytest.fixture(scope="module")
+def ranked():
+    """Twenty regions, of which the last six have no onset."""
+
+    def row(number):
+        probability = Quantity(code=f"ev-{number}", label="Probability", unit="1", value=0.95 - number / 50,
+                               low=0.9 - number / 50, high=0.99 - number / 50)  # fmt: skip
+        late = Quantity(code=f"onset-{number}", label="Onset", unit="s", withheld="seizes in too few draws")
+        onset = Quantity(code=f"onset-{number}", label="Onset", unit="s", value=2.0 + number, low=1.5 + number,
+                         high=2.6 + number)  # fmt: skip
+        first = "starts seizures" if number == 0 else ""
+        return Row(label=f"lh.region{number}", quantities=(probability, onset if number < 14 else late), flag=first)
+
+    return Table(code="regions", label="Regions", heading="Region", rows=tuple(row(n) for n in range(20)))
+
+
+def test_a_ranked_table_shows_intervals_reasons_and_where_the_rest_is(findings, ranked, case, identity):
+    found = dataclasses.replace(findings, tables=(ranked,))
+    text = text_of(report_pdf(found, case=case, identity=identity))
+    assert "lh.region0 0.950 0.900 to 0.990 2.00 1.50 to 2.60 starts seizures" in text
+    assert "withheld (1)" in text
+    assert "(1) withheld: seizes in too few draws" in text
+    assert "lh.region14" in text
+    assert "lh.region15" not in text
+    assert "The first 15 of 20 rows; all are in regions.csv" in text
+    lines = table_csv(ranked).decode().splitlines()
+    assert len(lines) == 1 + 20 * 2
+    assert lines[1] == "lh.region0,starts seizures,ev-0,Probability,1,0.95,0.9,0.99,0.9,"
+    assert lines[-1] == "lh.region19,,onset-19,Onset,s,,,,0.9,seizes in too few draws"
+
+
+def test_rows_in_fhir_are_in_the_pdf_digit_for_digit(findings, ranked, case, identity):
+    found = dataclasses.replace(findings, tables=(ranked,))
+    pdf = report_pdf(found, case=case, identity=identity)
+    words = set(re.findall(r"-?\d+(?:\.\d+)?", text_of(pdf)))
+    held = list(numbers(report_bundle(found, pdf, case)))
+    assert len(held) == 4 * 3 + 5 * 3 + 7 + 15 * 3 + 14 * 3
+    assert [number for number in held if number not in words] == []
+
+
+def test_an_unsound_twin_shows_no_table(findings, ranked, case, identity):
+    failed = dataclasses.replace(findings, verdict="unsound", tables=(ranked,), conclusion="Two chains did not mix.")
+    assert "lh.region" not in text_of(report_pdf(failed, case=case, identity=identity))
+
+
+def test_the_findings_begin_with_what_was_inferred_and_what_stands_behind_it(sound):
+    text = text_of(sound)
+    assert "Inferred from the recording: 4 of 5, each with its 90 % interval. Withheld: Conduction velocity." in text
+    assert "Evidence: Simulation and recovery on synthetic patients" in text
 
 
 def test_same_input_gives_the_same_bytes(sound, unsound, stopped, findings, case, identity, figures):

@@ -261,7 +261,7 @@ class ScenariosSimulated(_message.Message):
     def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., scenarios: _Optional[_Union[Artifact, _Mapping]] = ..., findings: _Optional[_Union[Artifact, _Mapping]] = ..., manifests: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., labels: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
 
 class ReportDelivered(_message.Message):
-    __slots__ = ("case_id", "revision", "bundle", "pdf", "write_tier", "fhir_references", "dicom_objects_stored", "pictures")
+    __slots__ = ("case_id", "revision", "bundle", "pdf", "write_tier", "fhir_references", "dicom_objects_stored", "pictures", "attachments")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +270,7 @@ class ReportDelivered(_message.Message):
     FHIR_REFERENCES_FIELD_NUMBER: _ClassVar[int]
     DICOM_OBJECTS_STORED_FIELD_NUMBER: _ClassVar[int]
     PICTURES_FIELD_NUMBER: _ClassVar[int]
+    ATTACHMENTS_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     bundle: Artifact
@@ -278,7 +279,8 @@ class ReportDelivered(_message.Message):
     fhir_references: _containers.RepeatedScalarFieldContainer[str]
     dicom_objects_stored: int
     pictures: _containers.RepeatedCompositeFieldContainer[Artifact]
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., bundle: _Optional[_Union[Artifact, _Mapping]] = ..., pdf: _Optional[_Union[Artifact, _Mapping]] = ..., write_tier: _Optional[_Union[WriteTier, str]] = ..., fhir_references: _Optional[_Iterable[str]] = ..., dicom_objects_stored: _Optional[int] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...) -> None: ...
+    attachments: _containers.RepeatedCompositeFieldContainer[Artifact]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., bundle: _Optional[_Union[Artifact, _Mapping]] = ..., pdf: _Optional[_Union[Artifact, _Mapping]] = ..., write_tier: _Optional[_Union[WriteTier, str]] = ..., fhir_references: _Optional[_Iterable[str]] = ..., dicom_objects_stored: _Optional[int] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., attachments: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...) -> None: ...
 
 class CaseStopped(_message.Message):
     __slots__ = ("case_id", "revision", "stage", "kind", "code", "rule", "got", "action")
