@@ -134,6 +134,7 @@ class Eraser:
         for table, here in (
             (state.receiving, state.receiving.c.study_key == case.study_key),
             (state.stage, state.stage.c.case_id == case.case_id),
+            (state.recording, state.recording.c.case_id == case.case_id),
             (state.identity, state.identity.c.case_id == case.case_id),
             (state.case_key, state.case_key.c.case_id == case.case_id),
         ):

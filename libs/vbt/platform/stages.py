@@ -55,6 +55,16 @@ def finish(
     _change(connection, (case_id, revision, name), values)
 
 
+def done(connection: sa.Connection, case_id: str, name: str) -> dict[int, dict[str, Any]]:
+    """What the stage left at each revision of the case that it finished, the newest first."""
+    rows = connection.execute(
+        sa.select(state.stage.c.revision, state.stage.c.detail)
+        .where(state.stage.c.case_id == case_id, state.stage.c.stage == name, state.stage.c.status == Status.DONE)
+        .order_by(state.stage.c.revision.desc())
+    )
+    return {row.revision: json.loads(row.detail) for row in rows}
+
+
 class PeakMemory:
     """The most resident memory since it was made; per process, so neighbours in one process count in."""
 

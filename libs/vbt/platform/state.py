@@ -91,6 +91,19 @@ instance = sa.Table(
     sa.Column("association", sa.Text, nullable=False),
 )
 
+recording = sa.Table(
+    "recording",
+    metadata,
+    sa.Column("case_id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("attached_at", sa.Double, nullable=False),
+)
+
 receiving = sa.Table(
     "receiving",
     metadata,

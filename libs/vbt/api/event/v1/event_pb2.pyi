@@ -22,6 +22,7 @@ class RecordingKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     RECORDING_KIND_EEG: _ClassVar[RecordingKind]
     RECORDING_KIND_MEG: _ClassVar[RecordingKind]
     RECORDING_KIND_LESIONS: _ClassVar[RecordingKind]
+    RECORDING_KIND_RESECTION: _ClassVar[RecordingKind]
 
 class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -57,6 +58,7 @@ RECORDING_KIND_SEEG: RecordingKind
 RECORDING_KIND_EEG: RecordingKind
 RECORDING_KIND_MEG: RecordingKind
 RECORDING_KIND_LESIONS: RecordingKind
+RECORDING_KIND_RESECTION: RecordingKind
 VERDICT_UNSPECIFIED: Verdict
 VERDICT_SOUND: Verdict
 VERDICT_UNSOUND: Verdict
@@ -113,7 +115,7 @@ class StudyReceived(_message.Message):
     def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., instance_count: _Optional[int] = ...) -> None: ...
 
 class StudyIngested(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "consent_basis", "series", "diffusion", "gradients", "t1", "fmri", "repetition_time_s", "deidentified_instances")
+    __slots__ = ("case_id", "revision", "protocol", "consent_basis", "series", "diffusion", "gradients", "t1", "fmri", "repetition_time_s", "deidentified_instances", "recordings")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -125,6 +127,7 @@ class StudyIngested(_message.Message):
     FMRI_FIELD_NUMBER: _ClassVar[int]
     REPETITION_TIME_S_FIELD_NUMBER: _ClassVar[int]
     DEIDENTIFIED_INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    RECORDINGS_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -136,7 +139,8 @@ class StudyIngested(_message.Message):
     fmri: Artifact
     repetition_time_s: float
     deidentified_instances: Artifact
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., consent_basis: _Optional[str] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., diffusion: _Optional[_Union[Artifact, _Mapping]] = ..., gradients: _Optional[_Union[Artifact, _Mapping]] = ..., t1: _Optional[_Union[Artifact, _Mapping]] = ..., fmri: _Optional[_Union[Artifact, _Mapping]] = ..., repetition_time_s: _Optional[float] = ..., deidentified_instances: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+    recordings: _containers.RepeatedCompositeFieldContainer[Recording]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., consent_basis: _Optional[str] = ..., series: _Optional[_Iterable[_Union[Series, _Mapping]]] = ..., diffusion: _Optional[_Union[Artifact, _Mapping]] = ..., gradients: _Optional[_Union[Artifact, _Mapping]] = ..., t1: _Optional[_Union[Artifact, _Mapping]] = ..., fmri: _Optional[_Union[Artifact, _Mapping]] = ..., repetition_time_s: _Optional[float] = ..., deidentified_instances: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
 
 class Recording(_message.Message):
     __slots__ = ("kind", "content")
