@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from reportlab.platypus import Flowable, Paragraph, Spacer, Table
+from reportlab.lib.styles import ParagraphStyle
+from reportlab.platypus import CondPageBreak, Flowable, Paragraph, Spacer, Table
 
 from report_writer.layout import NAVY, RULE, TEXT_WIDTH, marked_up, styles
 from vbt.clinical import findings as clinical
@@ -51,7 +52,9 @@ def quantity_table(heading: str, quantities: Sequence[Quantity], *, sound: bool)
 def ranked_table(table: clinical.Table) -> Iterator[Flowable]:
     """The first rows, a column per quantity with value and interval, and below it why numbers are missing."""
     style = styles()
-    yield Paragraph(marked_up(table.label), style["section"])
+    # Unlike the smaller tables it may go on overleaf.
+    yield CondPageBreak(110)
+    yield Paragraph(marked_up(table.label), ParagraphStyle("ranked", parent=style["section"], keepWithNext=0))
     shown = table.rows[:ROWS]
     if not shown:
         yield Paragraph("None.", style["body"])

@@ -21,11 +21,19 @@ from standalone.progress import stage_bars
 from standalone.show import TITLES
 from standalone.suite import SuiteSettings
 from twin_inference.handlers import TwinCalibrator
-from vbt.api.event.v1.event_pb2 import Artifact, ConnectomeBuilt, ScenariosSimulated, StudyIngested, TwinCalibrated
-from vbt.clinical.findings import TwinFindings
+from vbt.api.event.v1.event_pb2 import (
+    Artifact,
+    ConnectomeBuilt,
+    Recording,
+    ScenariosSimulated,
+    StudyIngested,
+    TwinCalibrated,
+)
+from vbt.clinical.applications import application_of
+from vbt.clinical.findings import Quantity, TwinFindings
 from vbt.connectome import BuildSettings, Connectome
 from vbt.errors import TwinError
-from vbt.inference import RestingStateCalibration
+from vbt.inference import moved
 from vbt.platform import cases, wire
 from vbt.platform.audit import ConsentDecision
 from vbt.platform.cases import Case
@@ -41,7 +49,6 @@ Verdict = Literal["bit-identical", "statistically equal", "different", "cannot"]
 
 _EXIT: dict[Verdict, int] = {"bit-identical": 0, "statistically equal": 0, "different": 1, "cannot": 2}
 _LEAST_CORRELATION = 0.99
-_MONTE_CARLO_ERRORS = 4.0
 
 
 @dataclass(frozen=True)
@@ -173,8 +180,11 @@ def _answer(step: _Step, recorded: Message, again: Message, objects: Objects, sc
 
 def _artifacts(message: Message) -> Iterator[Artifact]:
     for field, value in message.ListFields():
+        values = value if field.is_repeated else [value]
         if field.message_type is Artifact.DESCRIPTOR:
-            yield from value if field.is_repeated else [value]
+            yield from values
+        elif field.message_type is Recording.DESCRIPTOR:
+            yield from (entry.content for entry in values)
 
 
 def _environment(recorded: Message, again: Message, objects: Objects, scratch: Objects) -> str:
@@ -207,14 +217,10 @@ def _compare_connectomes(recorded: ConnectomeBuilt, again: ConnectomeBuilt, obje
 
 
 def _compare_posteriors(recorded: TwinCalibrated, again: TwinCalibrated, objects: Objects, scratch: Objects) -> str:
-    old = RestingStateCalibration.from_npz(objects.get(wire.from_wire(recorded.posterior)))
-    new = RestingStateCalibration.from_npz(scratch.get(wire.from_wire(again.posterior)))
-    for name, draws in old.draws.items():
-        ess = min(old.diagnostics(name).ess_bulk, new.diagnostics(name).ess_bulk)
-        error = np.std(draws) * np.sqrt(2.0 / ess)
-        if abs(np.mean(draws) - np.mean(new.draws[name])) > _MONTE_CARLO_ERRORS * error:
-            return f"{name} moved by more than {_MONTE_CARLO_ERRORS:g} Monte-Carlo errors"
-    return ""
+    kind = application_of(recorded.protocol).calibration
+    old = kind.from_npz(objects.get(wire.from_wire(recorded.posterior)))
+    new = kind.from_npz(scratch.get(wire.from_wire(again.posterior)))
+    return moved(old, new)
 
 
 def _compare_findings(
@@ -222,14 +228,24 @@ def _compare_findings(
 ) -> str:
     old = TwinFindings.from_json(objects.get(wire.from_wire(recorded.findings)))
     new = TwinFindings.from_json(scratch.get(wire.from_wire(again.findings)))
-    for before, after in zip(old.scenarios, new.scenarios, strict=True):
-        for was, now in zip(before.endpoints, after.endpoints, strict=True):
-            if was.value is None or now.value is None or was.low is None or was.high is None:
-                if was != now:
-                    return f"{was.code} is reported in one run only"
-            elif not was.low <= now.value <= was.high:
-                return f"{was.code} left its interval"
+    before, after = _numbers(old), _numbers(new)
+    if before.keys() != after.keys():
+        return "a ranking or a scenario changed"
+    for code, was in before.items():
+        now = after[code]
+        if was.value is None or now.value is None or was.low is None or was.high is None:
+            if (was.value is None) != (now.value is None):
+                return f"{code} is reported in one run only"
+        elif not was.low <= now.value <= was.high:
+            return f"{code} left its interval"
     return ""
+
+
+def _numbers(found: TwinFindings) -> dict[str, Quantity]:
+    """Every endpoint, and every number of a table by what its row is about: ranks may change places."""
+    scenarios = {f"{s.code}.{q.code}": q for s in found.scenarios for q in s.endpoints}
+    tables = {f"{t.label}, {r.label}, {q.label}": q for t in found.tables for r in t.rows for q in r.quantities}
+    return scenarios | tables
 
 
 _STEPS = (

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from vbt.api.event.v1.event_pb2 import ConnectomeBuilt, TwinCalibrated
+from vbt.clinical.applications import application_of
 from vbt.connectome import Connectome
 from vbt.errors import NotYet
-from vbt.inference import RestingStateCalibration
+from vbt.inference import Calibration
 from vbt.platform import wire
 from vbt.platform.cases import Case
 from vbt.platform.objects import Objects
@@ -24,7 +25,7 @@ def load_connectome(case: Case, objects: Objects) -> Connectome:
     return Connectome.from_npz(objects.get(wire.from_wire(built.connectome)))
 
 
-def load_calibration(case: Case, objects: Objects) -> RestingStateCalibration:
+def load_calibration(case: Case, objects: Objects) -> Calibration:
     """The posterior of a case, sound or not.
 
     Raises
@@ -34,7 +35,9 @@ def load_calibration(case: Case, objects: Objects) -> RestingStateCalibration:
     calibrated = wire.result(case, "twin_inference", TwinCalibrated)
     if calibrated is None:
         raise _missing("calibration")
-    return RestingStateCalibration.from_npz(objects.get(wire.from_wire(calibrated.posterior)))
+    posterior = objects.get(wire.from_wire(calibrated.posterior))
+    found: Calibration = application_of(calibrated.protocol).calibration.from_npz(posterior)
+    return found
 
 
 def _missing(what: str) -> NotYet:

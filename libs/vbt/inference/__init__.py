@@ -4,6 +4,7 @@ from vbt.inference._bands import BandSpectra as BandSpectra
 from vbt.inference._bands import band_spectra as band_spectra
 from vbt.inference._calibration import Calibration as Calibration
 from vbt.inference._checkpoint import Checkpoint as Checkpoint
+from vbt.inference._comparison import moved as moved
 from vbt.inference._gate import FitDiagnostics as FitDiagnostics
 from vbt.inference._gate import Novelty as Novelty
 from vbt.inference._gate import ParameterDiagnostics as ParameterDiagnostics
