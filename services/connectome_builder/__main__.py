@@ -10,7 +10,7 @@ from connectome_builder.settings import BuilderSettings
 from vbt.api.connectome.v1.connectome_pb2_grpc import add_ConnectomeServiceServicer_to_server
 from vbt.api.event.v1.event_pb2 import ConnectomeBuilt, StudyIngested
 from vbt.connectome import BuildSettings
-from vbt.platform.events import STUDY_INGESTED
+from vbt.platform.events import RECORDING_ATTACHED, STUDY_INGESTED
 from vbt.platform.runtime import Runtime
 from vbt.platform.service import Service, line_step, run
 from vbt.platform.steps import Steps
@@ -25,6 +25,7 @@ def build(runtime: Runtime, settings: BuilderSettings) -> Service:
         settings,
         name=NAME,
         takes=STUDY_INGESTED,
+        also_takes=[RECORDING_ATTACHED],
         handler=ConnectomeBuilder(
             objects=runtime.objects, build=BuildSettings(), rng_seed=settings.connectome.rng_seed
         ),

@@ -1,4 +1,7 @@
-"""De-identified volumes become a structural connectome, and regional BOLD where functional images came."""
+"""De-identified volumes become a structural connectome, with BOLD and what was attached to the case.
+
+A recording that comes later joins the connectome that was built from the same images; nothing is tracked again.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,42 @@ import gzip
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from connectome_builder.recordings import join_recordings
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import BuildSettings, ConnectomeBuild, RegionalBold, build_connectome, regional_bold
-from vbt.platform import events, wire
+from vbt.errors import NotYet
+from vbt.platform import cases, events, stages, wire
 from vbt.platform.events import Event
 from vbt.platform.objects import Objects
 from vbt.platform.stage_context import Effects, StageContext
+from vbt.platform.state import reading
 
 _NPZ = "application/x-npz"
 _BUILD_SHARE = 0.85  # of the stage's time, where functional images follow
 
 
+_NIFTI = "application/x-nifti+gzip"
+_INGEST = "dicom_ingest"
+_SAME_IMAGES = ("diffusion", "gradients", "t1", "fmri", "repetition_time_s")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """A connectome without recordings, and what the stage's row says of how it was built."""
+
+    message: event_pb2.ConnectomeBuilt
+    summary: str
+    figures: dict[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConnectomeBuilder:
-    """Handler of `StudyIngested`.
+    """Handler of `StudyIngested` and `RecordingAttached`.
 
     Parameters
     ----------
@@ -35,7 +56,14 @@ class ConnectomeBuilder:
     rng_seed: int
 
     def __call__(self, event: Event, context: StageContext) -> Effects:
+        if event.type == events.RECORDING_ATTACHED:
+            attached = wire.decode(event, event_pb2.RecordingAttached)
+            study, base = _known(context)
+            return self._joined(base or self._base(event, study, context), attached, study, context)
         study = wire.decode(event, event_pb2.StudyIngested)
+        return self._joined(self._base(event, study, context), study, study, context)
+
+    def _base(self, event: Event, study: event_pb2.StudyIngested, context: StageContext) -> _Base:
         gradients = json.loads(self.objects.get(wire.from_wire(study.gradients)))
         share = _BUILD_SHARE if study.HasField("fmri") else 1.0
         build = build_connectome(
@@ -49,20 +77,39 @@ class ConnectomeBuilder:
         )
         bold = self._bold(study, build, context) if study.HasField("fmri") else None
         message = self._message(event, study, build, bold)
-        inputs = [study.diffusion, study.gradients, study.t1, *([study.fmri] if bold else [])]
-        outputs = [message.connectome, *([message.bold] if bold else []), *message.pictures]
+        return _Base(message=message, summary=_summary(build, bold), figures={"rng_seed": self.rng_seed})
+
+    def _joined(
+        self,
+        base: _Base,
+        given: event_pb2.StudyIngested | event_pb2.RecordingAttached,
+        study: event_pb2.StudyIngested,
+        context: StageContext,
+    ) -> Effects:
+        """The connectome at this revision with everything attached by now."""
+        message = event_pb2.ConnectomeBuilt()
+        message.CopyFrom(base.message)
+        message.revision, message.protocol = given.revision, given.protocol
+        join_recordings(message, given.recordings, self.objects)
+        checks = message.quality
+        message.verdict = event_pb2.VERDICT_SOUND if all(c.passed for c in checks) else event_pb2.VERDICT_REVIEW
+        bold = [message.bold] if message.HasField("bold") else []
+        images = [study.diffusion, study.gradients, study.t1, *([study.fmri] if bold else [])]
+        kept = [message.connectome, *bold, message.tracts, message.labels, *message.pictures]
+        names = [recording.content.name.split(".")[0] for recording in message.recordings]
         return wire.gives(
             context,
             message,
             topic=events.CONNECTOME_BUILT,
             action="connectome.built",
-            summary=_summary(build, bold),
-            inputs=inputs,
-            outputs=outputs,
+            summary="; ".join([base.summary, *([f"with {', '.join(names)}"] if names else [])]),
+            inputs=[*images, *(recording.content for recording in given.recordings)],
+            outputs=[*kept, *(recording.content for recording in message.recordings)],
             figures={
-                "quality": {check.code: check.value for check in build.quality},
-                "review": [check.code for check in message.quality if not check.passed],
-                "rng_seed": self.rng_seed,
+                "quality": {check.code: check.value for check in checks},
+                "review": [check.code for check in checks if not check.passed],
+                "connectome": base.summary,
+                **base.figures,
             },
         )
 
@@ -81,7 +128,6 @@ class ConnectomeBuilder:
     def _message(
         self, event: Event, study: event_pb2.StudyIngested, build: ConnectomeBuild, bold: RegionalBold | None
     ) -> event_pb2.ConnectomeBuilt:
-        quality = list(_checks(build, bold))
         return event_pb2.ConnectomeBuilt(
             case_id=event.subject,
             revision=event.revision,
@@ -89,14 +135,44 @@ class ConnectomeBuilder:
             connectome=wire.to_wire(self.objects.put(build.connectome.to_npz(), _NPZ, "connectome.npz")),
             parcellation=build.connectome.parcellation,
             bold=wire.to_wire(self.objects.put(bold.to_npz(), _NPZ, "bold.npz")) if bold else None,
-            quality=quality,
-            verdict=event_pb2.VERDICT_SOUND if all(c.passed for c in quality) else event_pb2.VERDICT_REVIEW,
+            quality=_checks(build, bold),
             methods=[*build.methods, *(bold.methods if bold else ())],
+            tracts=wire.to_wire(self.objects.put(build.tracts.to_npz(), _NPZ, "tracts.npz")),
+            labels=wire.to_wire(self.objects.put(_compressed(build.labels), _NIFTI, "labels.nii.gz")),
             pictures=[
                 wire.to_wire(self.objects.put(content, "image/png", f"{name}.png"))
                 for name, content in sorted(build.pictures.items())
             ],
         )
+
+
+def _known(context: StageContext) -> tuple[event_pb2.StudyIngested, _Base | None]:
+    """The images of the case's revision, and the newest connectome that was built from the very same."""
+    case_id = context.event.subject
+    with reading(context.engine) as connection:
+        study = wire.result(cases.read_case(connection, case_id), _INGEST, event_pb2.StudyIngested)
+        read = stages.done(connection, case_id, _INGEST)
+        built = stages.done(connection, case_id, context.stage)
+    if study is None:
+        raise NotYet(
+            "study-not-read",
+            rule="a recording joins a case whose images were read",
+            got="a case at a revision without images",
+            action="nothing; the recording is taken up once the images are read",
+        )
+    for revision, detail in built.items():
+        message = wire.message_of(detail, event_pb2.ConnectomeBuilt)
+        complete = message.HasField("tracts") and message.HasField("labels") and "connectome" in detail
+        if complete and revision in read:
+            images = wire.message_of(read[revision], event_pb2.StudyIngested)
+            if all(getattr(images, name) == getattr(study, name) for name in _SAME_IMAGES):
+                figures = {"rng_seed": detail["rng_seed"]}
+                return study, _Base(message=message, summary=detail["connectome"], figures=figures)
+    return study, None
+
+
+def _compressed(image: nib.Nifti1Image) -> bytes:
+    return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
 
 
 def _checks(build: ConnectomeBuild, bold: RegionalBold | None) -> Iterator[event_pb2.Check]:

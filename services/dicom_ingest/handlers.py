@@ -15,6 +15,7 @@ import nibabel as nib
 import sqlalchemy as sa
 from pydicom import dcmread
 
+from dicom_ingest.attachment import recordings_of
 from vbt.api.event.v1 import event_pb2
 from vbt.dicom import (
     InventoryEntry,
@@ -76,6 +77,8 @@ class StudyReader:
             # refused study names no artifact.
             archive = self._put(_archive(Path(directory)), "application/x-tar", "deidentified.tar")
         artifacts = {role: self._put(*volume) for role, volume in volumes.items()}
+        with reading(context.engine) as connection:
+            attached = recordings_of(connection, event.subject)
         message = event_pb2.StudyIngested(
             case_id=event.subject,
             revision=event.revision,
@@ -84,6 +87,7 @@ class StudyReader:
             series=list(_inventory(study, chosen)),
             repetition_time_s=repetition_time,
             deidentified_instances=archive,
+            recordings=attached,
             **artifacts,
         )
         used = sum(len(series.instances) for series in _series(chosen))

@@ -144,6 +144,55 @@ def send(
     sys.exit(0 if sent.stored and not sent.failed else 1)
 
 
+@app.command()
+def attach(
+    case: CaseId,
+    seeg: Annotated[Path | None, typer.Option(help="SEEG: EDF, BDF, BrainVision (.vhdr) or FIF.")] = None,
+    eeg: Annotated[Path | None, typer.Option(help="EEG, in the same formats.")] = None,
+    meg: Annotated[Path | None, typer.Option(help="MEG: FIF.")] = None,
+    electrodes: Annotated[
+        Path | None, typer.Option(help="BIDS electrodes.tsv in the scanner coordinates of the T1; SEEG needs it.")
+    ] = None,
+    lesions: Annotated[Path | None, typer.Option(help="Lesion mask: NIfTI or DICOM Segmentation.")] = None,
+    resection: Annotated[
+        str | None, typer.Option(help="Regions you think of removing, by their labels, with commas between them.")
+    ] = None,
+    application: Annotated[
+        str | None,
+        typer.Option(
+            "--application",
+            "--protocol",
+            help="Which twin: epilepsy, multiple_sclerosis or resting_state. Left out: epilepsy with SEEG, "
+            "multiple_sclerosis with EEG, MEG or lesions.",
+        ),
+    ] = None,
+    data: Data = DEFAULT_DATA,
+    json_: Json = False,
+) -> None:
+    """Attach recordings, a lesion mask or a resection plan to a case: its next revision begins.
+
+    Tables beside a recording (channels.tsv, events.tsv) and beside the electrodes (coordsystem.json) are read as BIDS
+    names them. Nothing that names the patient is kept.
+    """
+    given = (seeg, eeg, meg, lesions, resection)
+    if all(one is None for one in given):
+        raise typer.BadParameter("give --seeg, --eeg, --meg, --lesions or --resection")
+    from standalone.attach import Files, told
+    from standalone.attach import attach as attach_files
+
+    regions = [name.strip() for name in (resection or "").split(",") if name.strip()]
+    files = Files(seeg=seeg, eeg=eeg, meg=meg, electrodes=electrodes, lesions=lesions, resection=regions)
+    with _opened(data) as engine:
+        with engine.connect() as connection:
+            case_id = _full_id(connection, case)
+        attached, contents = attach_files(engine, _settings(data), case_id, files, application)
+    if json_:
+        console.print_json(data=asdict(attached))
+        return
+    for line in told(attached, contents, data):
+        console.print(line, markup=False)
+
+
 @case_app.command("list")
 def case_list(data: Data = DEFAULT_DATA, limit: int = 50, json_: Json = False) -> None:
     """The newest cases first."""

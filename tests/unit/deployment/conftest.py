@@ -27,7 +27,7 @@ PREFIX = "VBT_"
 # Who reads what, as in the design's table of events. A group is named after its service.
 READS = {
     "dicom_ingest": ("vbt.dicom.study-received.v1",),
-    "connectome_builder": ("vbt.dicom.study-ingested.v1",),
+    "connectome_builder": ("vbt.dicom.study-ingested.v1", "vbt.dicom.recording-attached.v1"),
     "twin_inference": ("vbt.connectome.built.v1",),
     "brain_simulator": ("vbt.inference.twin-calibrated.v1",),
     "report_writer": ("vbt.simulation.scenarios-simulated.v1", "vbt.case.stopped.v1"),

@@ -1,0 +1,153 @@
+"""Files of recordings become what is kept of them: signals and places, a mask, a plan; nothing that names anyone."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from vbt.dicom import lesion_mask
+from vbt.electrophysiology import ChannelCheck, Kind, SensorRecording, read_seeg, read_sensors, require_usable
+from vbt.errors import Rejected
+
+_MOST_VOXELS = 2**27
+_REGION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What is kept of one file.
+
+    Parameters
+    ----------
+    kind : ``"seeg"``, ``"eeg"``, ``"meg"``, ``"lesions"`` or ``"resection"``
+    name : of the artifact, never of the file
+    summary : for people
+    checks : with the channels that fail them; they are left out once the connectome is known
+    """
+
+    kind: str
+    content: bytes
+    media_type: str
+    name: str
+    summary: str
+    checks: tuple[ChannelCheck, ...] = ()
+
+
+def seeg(path: Path, electrodes: Path) -> Content:
+    """SEEG with its electrodes; refused as `read_seeg` and `require_usable` refuse it."""
+    return _signals(read_seeg(path, electrodes))
+
+
+def sensors(path: Path, kind: Kind, electrodes: Path | None) -> Content:
+    """EEG or MEG; refused as `read_sensors` and `require_usable` refuse it."""
+    return _signals(read_sensors(path, kind, electrodes))
+
+
+def lesions(path: Path) -> Content:
+    """A mask, NIfTI or DICOM Segmentation, in the scanner's frame of the T1; only its voxels and its place are kept.
+
+    Raises
+    ------
+    Rejected
+        ``lesion-mask-unreadable``, ``lesion-mask-without-frame``, or as `vbt.dicom.lesion_mask`
+    """
+    mask = lesion_mask(path) if _is_dicom(path) else _nifti(path)
+    volume = float(np.count_nonzero(mask.dataobj)) * abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000.0
+    bare = _image(np.asanyarray(mask.dataobj).astype(np.float32), mask.affine)
+    content = gzip.compress(bare.to_bytes(), compresslevel=6, mtime=0)
+    return Content(
+        kind="lesions",
+        content=content,
+        media_type="application/x-nifti+gzip",
+        name="lesion-mask.nii.gz",
+        summary=f"lesions of {volume:.1f} mL",
+    )
+
+
+def resection(regions: Sequence[str]) -> Content:
+    """Regions that the clinician thinks of removing, by their labels in the connectome.
+
+    Raises
+    ------
+    Rejected
+        ``resection-malformed``
+    """
+    chosen = sorted(set(regions))
+    if not chosen or not all(_REGION.fullmatch(region) for region in chosen):
+        raise Rejected(
+            "resection-malformed",
+            rule="a resection names one region or more by their labels, such as lh.superiortemporal",
+            got=f"{len(chosen)} names, of which not all are labels",
+            action="give labels as the report's tables show them, with commas between them",
+        )
+    return Content(
+        kind="resection",
+        content=json.dumps(chosen).encode(),
+        media_type="application/json",
+        name="resection.json",
+        summary=f"{len(chosen)} regions to resect",
+    )
+
+
+def _signals(recording: SensorRecording) -> Content:
+    checks = require_usable(recording)
+    usable = len(recording.channel_labels) - len({name for check in checks for name in check.channels})
+    seconds = len(recording.signals) / recording.sampling_rate
+    return Content(
+        kind=recording.kind,
+        content=recording.to_npz(),
+        media_type="application/x-npz",
+        name=f"{recording.kind}.npz",
+        summary=f"{recording.kind.upper()} of {usable} usable channels over {seconds:.0f} s",
+        checks=checks,
+    )
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        raise _unreadable("no file that can be opened") from None
+
+
+def _nifti(path: Path) -> nib.Nifti1Image:
+    try:
+        image = nib.load(path)
+    except (OSError, ValueError, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError):
+        raise _unreadable("neither") from None
+    if not isinstance(image, nib.Nifti1Image) or len(image.shape) != 3 or not 0 < np.prod(image.shape) <= _MOST_VOXELS:
+        raise _unreadable("an image of other dimensions")
+    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])) or not np.isfinite(image.affine).all():
+        raise Rejected(
+            "lesion-mask-without-frame",
+            rule="a lesion mask says where it lies in the scanner's coordinates (sform or qform)",
+            got="an image that does not",
+            action="export the mask on the grid of the T1 or FLAIR that it was drawn on",
+        )
+    try:
+        voxels = np.asanyarray(image.dataobj)
+    except (OSError, ValueError, EOFError):
+        raise _unreadable("voxels that cannot be read") from None
+    return _image(voxels, image.affine)
+
+
+def _image(voxels: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    """With a header of its own: the free text of another's stays behind."""
+    return nib.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]
+
+
+def _unreadable(got: str) -> Rejected:
+    return Rejected(
+        "lesion-mask-unreadable",
+        rule="a lesion mask is a three-dimensional NIfTI image or a DICOM Segmentation",
+        got=got,
+        action="export the mask as NIfTI or as a DICOM Segmentation",
+    )
