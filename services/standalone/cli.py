@@ -85,12 +85,19 @@ def demo(
     small: Annotated[
         bool, typer.Option("--small", help="A coarse patient, for a quick look at the way of a case.")
     ] = False,
+    application: Annotated[
+        str,
+        typer.Option(
+            help="resting_state; epilepsy or multiple_sclerosis, for which recordings are attached to the case after "
+            "its images went through the line."
+        ),
+    ] = "resting_state",
     json_: Json = False,
 ) -> None:
     """Make a synthetic patient, send it over DICOM, and follow it to the report and the verified ledger."""
     from standalone.demo import run_demo
 
-    sys.exit(run_demo(out, seed=seed, small=small, as_json=json_, console=console))
+    sys.exit(run_demo(out, seed=seed, small=small, as_json=json_, console=console, application=application))
 
 
 @app.command()

@@ -21,6 +21,7 @@ from standalone.reports import findings_of, findings_table, write_report
 from standalone.results import load_calibration, load_connectome
 from standalone.show import STAGES, case_json, stage_table
 from standalone.suite import Suite, SuiteSettings, suite_settings
+from vbt.clinical.applications import application_of
 from vbt.errors import NotYet
 from vbt.platform import cases
 from vbt.platform.cases import Case, Status
@@ -40,6 +41,7 @@ _MARK = ".vbt-demo"
 _QUIET_SECONDS = 3.0
 _WAIT_SECONDS = 60.0
 _SMALL_DURATION = 120.0
+_FROM_IMAGES = "resting_state"  # the application that needs the DICOM study alone
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,10 @@ class _Folders:
         return self.out / "patient"
 
     @property
+    def recordings(self) -> Path:
+        return self.out / "recordings"
+
+    @property
     def report(self) -> Path:
         return self.out / "report"
 
@@ -69,8 +75,17 @@ class _Folders:
         return self.out / "ledger" / "bundle.zip"
 
 
-def run_demo(out: Path, *, seed: int, small: bool, as_json: bool, console: Console) -> int:
-    """Make, send, follow, export and verify; the exit code."""
+def run_demo(
+    out: Path, *, seed: int, small: bool, as_json: bool, console: Console, application: str = _FROM_IMAGES
+) -> int:
+    """Make, send, follow, export and verify; the exit code.
+
+    Parameters
+    ----------
+    application : which twin; all but the resting one need recordings that are attached once the images have gone
+        through the line
+    """
+    application_of(application)
     folders = _Folders(out)
     if not _cleared(out):
         console.print(f"{out} exists and was not written by `vbt demo`; choose another folder with --out", markup=False)
@@ -84,6 +99,11 @@ def run_demo(out: Path, *, seed: int, small: bool, as_json: bool, console: Conso
         suite.start()
         try:
             case = _send_and_follow(suite, folders, bars)
+            if case.status is Status.DONE and application != _FROM_IMAGES:
+                from standalone.demo_recordings import attach_and_follow  # reading recordings takes long to load
+
+                place = folders.recordings
+                case = attach_and_follow(suite, settings, case, application, patient, place, bars, small=small)
             if case.status is Status.DONE:
                 _write(suite, settings, folders, case, patient)
             export(settings, folders.ledger, None)
@@ -172,8 +192,13 @@ def _write(suite: Suite, settings: SuiteSettings, folders: _Folders, case: Case,
     calibration = load_calibration(case, suite.runtime.objects)
     connectome = load_connectome(case, suite.runtime.objects)
     truth = Truth.of(patient)
-    draws = {name: calibration.draws[name] for name in truth.parameters} if calibration.sound else None
+    resting = case.protocol == _FROM_IMAGES
+    draws = {name: calibration.draws[name] for name in truth.parameters} if calibration.sound and resting else None
     scores = recovery_scores(truth, connectome, draws)
+    if not resting:
+        from standalone.demo_recordings import recording_scores
+
+        scores[case.protocol] = recording_scores(case.protocol, calibration, folders.recordings)
     (folders.truth / "recovery.json").write_text(json.dumps(scores, indent=2, sort_keys=True) + "\n")
 
 
@@ -189,7 +214,10 @@ def _conclude(settings: SuiteSettings, folders: _Folders, case: Case, *, as_json
                 with reading(engine) as connection:
                     console.print()
                     console.print(findings_table(findings_of(connection, settings, case.case_id)))
-            console.print(f"\nwritten to {folders.out}: report/ truth/ ledger/ (and data/, patient/)", markup=False)
+            more = ", recordings/" if folders.recordings.exists() else ""
+            console.print(
+                f"\nwritten to {folders.out}: report/ truth/ ledger/ (and data/, patient/{more})", markup=False
+            )
             console.print(f"vbt-verify {folders.ledger}", markup=False)
     finally:
         engine.dispose()
