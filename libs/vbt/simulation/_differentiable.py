@@ -1,57 +1,31 @@
 """A simulation as a pure function of parameters, weights, noise and initial state, to be differentiated.
 
-Time is cut into segments of about the square root of their number. Only the moments between segments are kept for the
-backward pass, which runs each segment once more: memory grows with the square root of simulated time. The derivative
-by the weights of long tracts is taken once per segment, over all of its steps.
+On a CPU the function is machine code, and so is its gradient, which is why it costs three forward runs and not the five
+that XLA takes. Either way memory grows with the square root of simulated time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from vbt.simulation._kernel import (
-    Channels,
-    Edges,
-    Integrator,
-    Moment,
-    Problem,
-    Schedule,
-    State,
-    begin,
-    chunk,
-    gathered,
-    slices,
-)
+from vbt.simulation._kernel import Edges, Integrator, Problem, begin
+from vbt.simulation._lowering import CannotLower
+from vbt.simulation._machine_derivative import Inputs as Inputs
+from vbt.simulation._machine_derivative import in_machine_code
 from vbt.simulation._monitors import Monitor
 from vbt.simulation._network import Network
-from vbt.simulation._neural_mass import NeuralMass, Variable
-from vbt.simulation._simulate import alike, checked_timing, schedule_of
+from vbt.simulation._segments import Activity, checkpointed, segment_lengths
+from vbt.simulation._simulate import alike, checked_timing, engine_of, schedule_of
 from vbt.simulation._stepped import assemble
-
-
-class Inputs(NamedTuple):
-    """What a simulation is differentiated by, lanes last.
-
-    Parameters
-    ----------
-    mass : the neural mass, each parameter ``(region, lane)``
-    weights : coupling included, ``[channel, target, source]``; only tracts that the networks have act
-    sigma : noise amplitude of the noisy variables, in their order
-    initial : the state to start from, one entry per variable
-    """
-
-    mass: NeuralMass
-    weights: Float[Array, "channel region region lane"]
-    sigma: Float[Array, "noisy region lane"]
-    initial: tuple[Variable, ...]
 
 
 def differentiable(
@@ -67,8 +41,9 @@ def differentiable(
 ) -> tuple[Callable[[Inputs], tuple[Float[Array, "time channel lane"], ...]], Inputs]:
     """The simulation as a pure function, and the inputs that these networks stand for.
 
-    The function gives every monitor's samples, as `simulate` does with ``engine="xla"``, for any inputs of the same
-    shape, under `jax.grad`, `jax.jvp` and `jax.jit`. The noise is part of the function: the same for all inputs.
+    The function gives every monitor's samples, as `simulate` does, for any inputs of the same shape, under `jax.grad`,
+    `jax.jvp`, `jax.vmap` and `jax.jit`. The noise is part of the function: the same for all inputs. On a CPU runs and
+    gradients are machine code (`_reverse`); forward mode and everything elsewhere is the JAX kernel (`_segments`).
 
     Parameters
     ----------
@@ -95,11 +70,24 @@ def differentiable(
     )
     bound = tuple(monitor.bound(networks) for monitor in monitors)
 
-    def run(inputs: Inputs) -> tuple[Float[Array, "time channel lane"], ...]:
+    total = timing.dropped + timing.kept
+    # Nobody looks at the state more often.
+    common = math.gcd(timing.dropped, total, *timing.every)
+
+    def traced(inputs: Inputs) -> Activity:
         posed = _posed(problem, inputs)
-        moment = begin(posed, inputs.initial, ring, schedule)
-        total = timing.dropped + timing.kept
-        means, ends = _checkpointed(posed, schedule, moment, total)
+        means, ends = checkpointed(
+            posed, schedule, begin(posed, inputs.initial, ring, schedule), segment_lengths(total)
+        )
+        return means, ends[common - 1 :: common]
+
+    integrate: Callable[[Inputs], Activity] = traced
+    if engine_of(networks, timing, integrator, precision) == "native":
+        with contextlib.suppress(CannotLower):  # a derivative may need more operations than the mass
+            integrate = in_machine_code(networks, seeds, timing, common, inputs, traced)
+
+    def run(inputs: Inputs) -> tuple[Float[Array, "time channel lane"], ...]:
+        means, ends = integrate(inputs)
         return tuple(
             _sampled(monitor, means, ends, timing.dropped, every, timing.chunk_seconds)
             for monitor, every in zip(bound, timing.every, strict=True)
@@ -129,155 +117,11 @@ def _posed(problem: Problem, inputs: Inputs) -> Problem:
     )
 
 
-class _Moving(NamedTuple):
-    """All that a segment depends on continuously, but the weights of its long edges."""
-
-    mass: NeuralMass
-    short_weights: Channels
-    instant_weights: Channels
-    in_strengths: Channels
-    sigma: Array
-    histories: Channels
-    state: State
-
-
-def _checkpointed(problem: Problem, schedule: Schedule, moment: Moment, chunks: int) -> tuple[Any, Any]:
-    """Mean activity of every chunk and the state at its end, by segments that are computed again when needed."""
-
-    def advance(now: Moment, length: int) -> tuple[Moment, Any]:
-        moving = _Moving(
-            problem.mass,
-            problem.short_edges.weights,
-            problem.instant_edges.weights,
-            problem.in_strengths,
-            problem.sigma,
-            now.histories,
-            now.state,
-        )
-        fixed = problem.long_edges, problem.short_edges, problem.instant_edges, problem.currents, problem.keys
-        segment = _segment(schedule, length, *fixed)
-        histories, state, seen = segment(problem.long_edges.weights, moving, now.step)
-        return Moment(histories, state, now.step + length * schedule.chunk_steps), seen
-
-    length = max(1, math.isqrt(chunks))
-    again = jax.checkpoint(lambda now, _: advance(now, length))
-    moment, seen = jax.lax.scan(again, moment, None, length=chunks // length)
-    seen = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), seen)
-    if chunks % length:
-        _, rest = advance(moment, chunks % length)
-        seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), seen, rest)
-    means, ends = seen
-    return means, ends
-
-
-def _segment(
-    schedule: Schedule, length: int, long_edges: Edges, short: Edges, instant: Edges, currents: Any, keys: Any
-) -> Callable[..., Any]:
-    """Some chunks as a function of what moves: histories and state at the end; means and states of the chunks.
-
-    Its derivative by the weights of the long edges is one correlation of every edge over the whole segment.
-    """
-
-    def run(weights: Channels, moving: _Moving, step: Array, more: Channels | None) -> Any:
-        problem = Problem(
-            moving.mass,
-            long_edges._replace(weights=weights),
-            short._replace(weights=moving.short_weights),
-            instant._replace(weights=moving.instant_weights),
-            moving.in_strengths,
-            moving.sigma,
-            currents,
-            keys,
-        )
-
-        def one(now: Moment, more: Channels | None) -> tuple[Moment, Any]:
-            now, mean, sent = chunk(problem, schedule, now, more)
-            return now, ((mean, jnp.stack(now.state)), sent)
-
-        start = Moment(moving.histories, moving.state, step)
-        end, (seen, sent) = jax.lax.scan(one, start, more, length=length)
-        return (end.histories, end.state, seen), sent
-
-    @jax.custom_jvp
-    def segment(weights: Channels, moving: _Moving, step: Array) -> Any:
-        return run(weights, moving, step, None)[0]
-
-    @functools.partial(segment.defjvp, symbolic_zeros=True)
-    def derivative(primals: Any, tangents: Any) -> Any:
-        weights, moving, step = primals
-        turned, moved, _ = tangents
-        blocks, block = schedule.blocks, schedule.block
-        like = moving.state[0]
-        none = tuple(jnp.zeros((length, blocks, block + 1, *like.shape), like.dtype) for _ in weights)
-        out, push, sent = jax.linearize(lambda m, more: run(weights, m, step, more), moving, none, has_aux=True)
-        more = []
-        for turn, history, signal, nothing in zip(turned, moving.histories, sent, none, strict=True):
-            if _is_zero(turn):
-                more.append(nothing)
-                continue
-            brought = _brought(_in_order(history, signal, step, block), long_edges, turn, history.shape[1] - block)
-            where = block * jnp.arange(length * blocks)[:, None] + jnp.arange(block + 1)
-            more.append(jnp.moveaxis(brought, 1, 0)[where].reshape(length, blocks, block + 1, *like.shape))
-        return out, push(jax.tree.map(_filled, moved, is_leaf=_is_zero), tuple(more))
-
-    return segment
-
-
-def _is_zero(tangent: Any) -> bool:
-    return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
-
-
-def _filled(tangent: Any) -> Any:
-    return jnp.zeros(tangent.shape, tangent.dtype) if _is_zero(tangent) else tangent
-
-
-def _in_order(history: Array, sent: Array, step: Array, block: int) -> Float[Array, "region time lane"]:
-    """What the ring holds from the oldest on, then what the segment sent."""
-    ring = history.shape[1] - block
-    past = jnp.roll(history[:, :ring], -jnp.mod(step, ring), axis=1)
-    return jnp.concatenate([past, jnp.moveaxis(sent.reshape(-1, *sent.shape[3:]), 0, 1)], axis=1)
-
-
-def _brought(
-    signals: Float[Array, "region time lane"], edges: Edges, weights: Float[Array, "edge region lane"], ring: int
-) -> Float[Array, "region step lane"]:
-    """The input along the long edges at all moments of a segment, linear in the weights."""
-    moments = signals.shape[1] - ring + 1
-    starts = ring - 1 - edges.delay
-
-    def transposed(fixed: tuple[Array, Array, Array], arrived: Array) -> Array:
-        signals, sources, starts = fixed
-        return jax.vmap(_correlated, in_axes=(2, None, None, 2), out_axes=2)(signals, sources, starts, arrived)
-
-    def forward(fixed: tuple[Array, Array, Array], weights: Array) -> Array:
-        signals, sources, starts = fixed
-        return gathered(signals, weights, sources, starts, moments)
-
-    brought: Array = jax.custom_derivatives.linear_call(forward, transposed, (signals, edges.source, starts), weights)
-    return brought
-
-
-def _correlated(
-    signals: Float[Array, "region time"],
-    sources: Int[Array, "edge region"],
-    starts: Int[Array, "edge region"],
-    arrived: Float[Array, "region step"],
-) -> Float[Array, "edge region"]:
-    """Σ over the steps of what arrived times an edge's slice.
-
-    For one lane, so that XLA sees a dot product: its sum over the steps of all lanes takes twenty times as long.
-    """
-
-    def one(_: None, edge: tuple[Array, Array]) -> tuple[None, Array]:
-        return None, jnp.einsum("it,it->i", slices(signals, *edge, arrived.shape[1]), arrived)
-
-    return jax.lax.scan(one, None, (sources, starts))[1]
-
-
 def _sampled(
     monitor: Monitor, means: Array, ends: Array, dropped: int, every: int, seconds: float
 ) -> Float[Array, "time channel lane"]:
-    """One monitor's samples of the chunks after the dropped ones."""
+    """One monitor's samples of the chunks after the dropped ones; the states are those after every some chunks."""
+    stride = len(means) // len(ends)
 
     def look(carry: Any, mean: Array) -> tuple[Any, None]:
         return monitor.step(carry, mean, seconds), None
@@ -290,10 +134,10 @@ def _sampled(
     carry = monitor.begin(jnp.zeros_like(means[0]))
     if dropped:
         carry, _ = jax.lax.scan(look, carry, means[:dropped])
-        carry, _ = monitor.sample(carry, tuple(ends[dropped - 1]))
+        carry, _ = monitor.sample(carry, tuple(ends[dropped // stride - 1]))
     samples = (len(means) - dropped) // every
     kept = means[dropped : dropped + samples * every]
-    last = ends[dropped:][every - 1 :: every][:samples]
+    last = ends[dropped // stride :][every // stride - 1 :: every // stride][:samples]
     values: Array
     _, values = jax.lax.scan(period, carry, (kept.reshape(samples, every, *kept.shape[1:]), last))
     return values

@@ -3,17 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from vbt.simulation._emission import BLOCK, LEAD, Table
 from vbt.simulation._equations import Shape, vector_width
-from vbt.simulation._native import _PLACES, BLOCK, compiled
+from vbt.simulation._native import ForwardKernel, compiled
 from vbt.simulation._network import Network, delay_steps
 from vbt.simulation._noise import noise_keys
 from vbt.simulation._stimulus import in_lanes
+
+
+class Tracts(NamedTuple):
+    """The tracts that runs have in common, by target and then by source."""
+
+    targets: Int[np.ndarray, " tract"]
+    sources: Int[np.ndarray, " tract"]
+    delays: Int[np.ndarray, " tract"]
+
+    def those(self, chosen: np.ndarray) -> Tracts:
+        return Tracts(*(ends[chosen] for ends in self))
+
+    def turned(self) -> Tracts:
+        """The same tracts from target to source."""
+        order = np.lexsort((self.targets, self.sources))
+        return Tracts(self.sources[order], self.targets[order], self.delays[order])
+
+    def kinds(self, block: int = BLOCK) -> dict[str, Tracts]:
+        """As the kernels take them: those at least a block long, shorter ones, and those without delay."""
+        return {
+            "long": self.those(self.delays >= block),
+            "short": self.those((self.delays > 0) & (self.delays < block)),
+            "zero": self.those(self.delays == 0),
+        }
+
+    def rows(self, regions: int) -> Int[np.ndarray, " boundary"]:
+        """Where the tracts of each target begin, and where the last ones end."""
+        return np.searchsorted(self.targets, np.arange(regions + 1)).astype(np.int32)
 
 
 class Forward:
@@ -25,119 +54,150 @@ class Forward:
     dt_ms : time step
     chunk_steps : time steps of a chunk
     dtype : of all numbers
+    among : all networks of the call, whose tracts and noise there may be; ``networks`` where none are given
+    recorded : steps of which `advance` can keep what their derivatives need; the ring of the past is longer by them
     """
 
     def __init__(
-        self, networks: Sequence[Network], seeds: Sequence[int], dt_ms: float, chunk_steps: int, dtype: Any
+        self,
+        networks: Sequence[Network],
+        seeds: Sequence[int],
+        dt_ms: float,
+        chunk_steps: int,
+        dtype: Any,
+        *,
+        among: Sequence[Network] | None = None,
+        recorded: int = 0,
     ) -> None:
         lanes = 1 if len(networks) == 1 else vector_width(dtype)
         self._chunk_steps = chunk_steps
         self.networks = [*networks, *[networks[-1]] * (lanes - len(networks))]
         self._seeds = [*seeds, *[seeds[-1]] * (lanes - len(seeds))]
-        self._first, self._dt, self._dtype = networks[0], dt_ms, np.dtype(dtype)
+        self._first, self._dt, self.dtype = networks[0], dt_ms, np.dtype(dtype)
         self.lanes, self.regions = lanes, self._first.regions
-        self._padded = -(-self.regions * lanes // vector_width(dtype)) * vector_width(dtype)
-        self._sizes: dict[str, int] = {"regions": self.regions, "padded": self._padded, "step": 0, "fresh": 1}
-        self._arrays: dict[str, np.ndarray] = {}
-        self._fill()
-
-    def _fill(self) -> None:
-        mass = self._first.mass
-        noisy = tuple(
-            sorted({i for n in self.networks for i, sigma in enumerate(n.sigma) if np.any(np.asarray(sigma))})
+        self.padded = -(-self.regions * lanes // vector_width(dtype)) * vector_width(dtype)
+        self.table = Table(ForwardKernel)
+        self.table.put(regions=self.regions, padded=self.padded, shift=0)
+        everybody = self.networks if among is None else among
+        delays = delay_steps(self._first, dt_ms)
+        targets, sources = np.nonzero(np.any([network.is_tract for network in everybody], axis=0))
+        self.tracts = Tracts(targets, sources, delays[targets, sources])
+        self._noisy = tuple(
+            sorted({i for n in everybody for i, sigma in enumerate(n.sigma) if np.any(np.asarray(sigma))})
         )
+        self._fill(recorded)
+
+    def _fill(self, recorded: int) -> None:
+        mass, noisy = self._first.mass, self._noisy
         self._currents = None
         if any(n.stimulus is not None for n in self.networks):
             self._currents = in_lanes([n.stimulus for n in self.networks], self.regions, self._dt)
-        self._shape = Shape(
+        self._courses: np.ndarray | None = None
+        self.shape = Shape(
             structure=jax.tree.structure(mass),
-            dtype=self._dtype.name,
+            dtype=self.dtype.name,
             lanes=self.lanes,
             noisy=noisy,
             stimulated=self._currents is not None,
+            recorded=bool(recorded),
         )
-        self._run = compiled(self._shape)
+        self._run = compiled(ForwardKernel, self.shape)
         variables, channels = len(mass.variables), len(mass.channels)
-        step = self._dt / mass.milliseconds_per_unit
-        rows = self._rows
-        self._arrays |= {
-            "state": rows([[n.start[v] for n in self.networks] for v in range(variables)]),
-            "predicted": self._empty(variables),
-            "slopes": self._empty(variables),
-            "parameters": rows(
-                [list(leaf) for leaf in zip(*(jax.tree.leaves(n.mass) for n in self.networks), strict=True)]
-            ),
-            "in_strengths": rows([[n.channel_weights[c].sum(axis=1) for n in self.networks] for c in range(channels)]),
-            "time_steps": np.array([step, 0.5 * step], self._dtype),
-            "delayed": self._empty(channels * (BLOCK + 1)),
-            "afferents": self._empty(channels),
-            "signals": self._empty(channels),
-            "predicted_signals": self._empty(channels),
-            "noise": self._empty(2 * len(noisy)),
-            "sigma": rows([[_sigma(n, v) * step**0.5 for n in self.networks] for v in noisy]),
-            "keys": np.zeros(0, np.uint32),
-            "stimulus": self._empty(1),
-            "activity": self._empty(1),
-        }
+        self.model_step = self._dt / mass.milliseconds_per_unit
+        self.table.put(
+            predicted=self.empty(variables),
+            slopes=self.empty(variables),
+            time_steps=np.array([self.model_step, 0.5 * self.model_step], self.dtype),
+            delayed=self.empty(channels * (BLOCK + 1)),
+            afferents=self.empty(channels),
+            signals=self.empty(channels),
+            predicted_signals=self.empty(channels),
+            noise=self.empty(2 * len(noisy)),
+            normals=self.empty(2 * len(noisy)),
+            record=self.empty(recorded * self.shape.record_rows),
+            keys=np.zeros(0, np.uint32),
+            courses=np.zeros(0, self.dtype),
+            stimulus=self.empty(1),
+            activity=self.empty(1),
+        )
         if noisy:
             keys = np.asarray(noise_keys(self._seeds, noisy, self.regions)).reshape(2 * len(noisy), -1)
-            self._arrays["keys"] = np.pad(keys, ((0, 0), (0, self._padded - keys.shape[1])))
+            self.table.put(keys=np.pad(keys, ((0, 0), (0, self.padded - keys.shape[1]))))
         amplitude = (
             np.zeros((0, self.regions, self.lanes)) if self._currents is None else np.asarray(self._currents.amplitude)
         )
-        self._sizes["waveforms"] = len(amplitude)
-        self._arrays["amplitudes"] = self._flat(amplitude)
-        self._tracts()
-
-    def _tracts(self) -> None:
-        first, lanes = self._first, self.lanes
-        delays = delay_steps(first, self._dt)
-        present = np.any([n.is_tract for n in self.networks], axis=0)
-        weights = np.stack([n.channel_weights for n in self.networks], axis=-1)  # (channel, target, source, lane)
-        longest = int(delays[present].max(initial=0))
+        self.table.put(waveforms=len(amplitude), amplitudes=self.flat(amplitude))
+        longest = int(self.tracts.delays.max(initial=0))
         ring = max(longest, 2 * BLOCK) + 1
-        self._sizes["ring"] = ring
-        width = (ring + BLOCK) * lanes
+        if recorded:
+            ring = spread(LEAD + ring + recorded, self.dtype)
+        history = np.zeros((channels, self.regions, (ring + BLOCK) * self.lanes), self.dtype)
+        self._kinds = self.tracts.kinds()
+        counts = {name: len(tracts.targets) for name, tracts in self._kinds.items()}
+        self.table.put(
+            ring=ring, history=history, **counts, **tract_arrays(self._kinds, self.regions, history.shape[-1])
+        )
+        leaves = zip(*(jax.tree.leaves(n.mass) for n in self.networks), strict=True)
+        self.pose(
+            self._columns([list(leaf) for leaf in leaves]),
+            np.stack([n.channel_weights for n in self.networks], axis=-1),
+            self._columns([[n.sigma[v] if n.sigma else 0.0 for n in self.networks] for v in noisy]),
+            self._columns([[n.start[v] for n in self.networks] for v in range(variables)]),
+        )
 
-        def edges(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            targets, sources = np.nonzero(chosen)
-            values = weights[:, targets, sources]
-            return targets, sources, np.ascontiguousarray(values, self._dtype)
+    def pose(
+        self,
+        parameters: Float[np.ndarray, "leaf region lane"],
+        weights: Float[np.ndarray, "channel region region lane"],
+        sigma: Float[np.ndarray, "noisy region lane"],
+        initial: Float[np.ndarray, "variable region lane"],
+    ) -> None:
+        """Begin anew with these numbers; only tracts that the networks have act."""
+        # Each lane's own sum in its own order, so that it rounds alone as in a batch.
+        strengths = np.ascontiguousarray(np.moveaxis(weights, -1, 0)).sum(axis=-1, dtype=float)
+        self.table.put(
+            parameters=self.flat(parameters),
+            in_strengths=self.flat(np.moveaxis(strengths, 0, -1)),
+            sigma=self.flat(sigma * self.model_step**0.5),
+            state=self.flat(initial),
+            step=0,
+            fresh=1,
+        )
+        for name, (targets, sources, _) in self._kinds.items():
+            values = np.ascontiguousarray(weights[:, targets, sources], self.dtype)
+            self.table.put(**{"weights" if name == "long" else f"{name}_weights": values})
 
-        targets, sources, values = edges(present & (delays >= BLOCK))
-        self._sizes["long"] = len(targets)
-        self._arrays |= {
-            "rows": np.searchsorted(targets, np.arange(self.regions + 1)).astype(np.int32),
-            "sources": (sources * width).astype(np.int32),
-            "delays": delays[targets, sources].astype(np.int32),
-            "weights": values,
-        }
-        for kind, chosen in (("short", (delays > 0) & (delays < BLOCK)), ("zero", delays == 0)):
-            targets, sources, values = edges(present & chosen)
-            self._sizes[kind] = len(targets)
-            self._arrays |= {
-                f"{kind}_targets": targets.astype(np.int32),
-                f"{kind}_sources": sources.astype(np.int32),
-                f"{kind}_delays": delays[targets, sources].astype(np.int32),
-                f"{kind}_weights": values,
-            }
-        self._arrays["history"] = np.zeros((len(weights), self.regions, width), self._dtype)
+    def empty(self, rows: int) -> np.ndarray:
+        return np.zeros((rows, self.padded), self.dtype)
 
-    def _empty(self, rows: int) -> np.ndarray:
-        return np.zeros((rows, self._padded), self._dtype)
-
-    def _rows(self, columns: list[list[Any]]) -> np.ndarray:
-        """One row per quantity, regions and lanes flattened, lanes last."""
+    def _columns(self, columns: list[list[Any]]) -> Float[np.ndarray, "quantity region lane"]:
+        """One row per quantity, of one value or one per region for every lane."""
         stacked = np.zeros((len(columns), self.regions, self.lanes))
         for k, lanes in enumerate(columns):
             for lane, value in enumerate(lanes):
                 stacked[k, :, lane] = np.asarray(value, dtype=float)
-        return self._flat(stacked)
+        return stacked
 
-    def _flat(self, values: np.ndarray) -> np.ndarray:
+    def flat(self, values: Float[np.ndarray, "row region lane"]) -> Float[np.ndarray, "row place"]:
+        """One row per quantity, regions and lanes flattened, lanes last."""
         flat = values.reshape(len(values), self.regions * self.lanes)
         # Padding repeats a real place: whatever the equations, no place that nobody asked for runs into trouble.
-        return np.ascontiguousarray(np.pad(flat, ((0, 0), (0, self._padded - flat.shape[1])), mode="edge"), self._dtype)
+        return np.ascontiguousarray(np.pad(flat, ((0, 0), (0, self.padded - flat.shape[1])), mode="edge"), self.dtype)
+
+    def unpadded(self, rows: Float[np.ndarray, "*rows place"]) -> Float[np.ndarray, "*rows region lane"]:
+        """What `flat` made flat."""
+        return rows[..., : self.regions * self.lanes].reshape(*rows.shape[:-1], self.regions, self.lanes)
+
+    def know_courses(self, steps: int) -> None:
+        """Work out the stimuli of that many steps from the first on now, so that `advance` needs no JAX."""
+        if self._currents is not None:
+            self._courses = self._course(0, steps)
+
+    def _course(self, first: int, steps: int) -> np.ndarray:
+        if self._courses is not None:
+            return self._courses[first : first + steps]
+        when = np.arange(first, first + steps, dtype=np.int32)
+        return np.ascontiguousarray(_all_courses(self._currents, when), self.dtype)
 
     def advance(
         self, chunks: int, capacity: int, steps: int | None = None
@@ -147,44 +207,53 @@ class Forward:
         ``steps`` is another length of a chunk than usual.
         """
         chunk_steps = self._chunk_steps if steps is None else steps
-        variables = len(self._first.mass.variables)
-        places, shape = self.regions * self.lanes, (self.regions, self.lanes)
-        means = np.zeros((capacity, self._padded), self._dtype)
-        ends = np.zeros((capacity, variables, self._padded), self._dtype)
-        courses = np.zeros(0, self._dtype)
+        means = np.zeros((capacity, self.padded), self.dtype)
+        ends = np.zeros((capacity, len(self._first.mass.variables), self.padded), self.dtype)
+        table, start = self.table, self.table["step"]
+        table.put(chunks=chunks, chunk_steps=chunk_steps, means=means, ends=ends)
         if self._currents is not None:
-            first = self._sizes["step"]
-            when = np.arange(first, first + chunks * chunk_steps, dtype=np.int32)
-            courses = np.ascontiguousarray(_courses(self._currents, when), self._dtype)
-        self._sizes |= {"chunks": chunks, "chunk_steps": chunk_steps}
-        arrays = self._arrays | {"means": means, "ends": ends, "courses": courses}
-        table = np.zeros(len(_PLACES), np.int64)
-        for name, place in _PLACES.items():
-            table[place] = arrays[name].ctypes.data if name in arrays else self._sizes[name]
-        self._run(table.ctypes.data)
-        self._sizes["step"] += chunks * chunk_steps
-        self._sizes["fresh"] = 0
-        return means[:, :places].reshape(-1, *shape), ends[..., :places].reshape(-1, variables, *shape)
+            table.put(courses=self._course(start, chunks * chunk_steps))
+        self._run(table.address)
+        table.put(step=start + chunks * chunk_steps, fresh=0)
+        return self.unpadded(means), self.unpadded(ends)
 
     @property
     def state(self) -> tuple[np.ndarray, ...]:
-        places = self.regions * self.lanes
-        return tuple(self._arrays["state"][:, :places].reshape(-1, self.regions, self.lanes).copy())
+        return tuple(self.unpadded(self.table["state"]).copy())
 
-    def snapshot(self) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    def snapshot(self) -> dict[str, Any]:
         """Everything that changes, to `restore` this moment from."""
         changing = ("state", "history", "delayed", "signals", "noise")
-        return {name: self._arrays[name].copy() for name in changing}, dict(self._sizes)
+        return {name: self.table[name].copy() for name in changing} | {n: self.table[n] for n in ("step", "fresh")}
 
-    def restore(self, saved: tuple[dict[str, np.ndarray], dict[str, int]]) -> None:
-        self._arrays |= saved[0]
-        self._sizes = dict(saved[1])
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.table.put(**saved)
 
 
-def _sigma(network: Network, variable: int) -> np.ndarray:
-    return np.asarray(network.sigma[variable] if network.sigma else 0.0, dtype=float)
+def tract_arrays(kinds: dict[str, Tracts], regions: int, width: int, direction: int = 1) -> dict[str, np.ndarray]:
+    """Tracts as the kernels read them; ``width`` is the length of a region's row of the past.
+
+    ``direction`` −1 has delays reach into the future.
+    """
+    arrays = {
+        "rows": kinds["long"].rows(regions),
+        "sources": (kinds["long"].sources * width).astype(np.int32),
+        "delays": (direction * kinds["long"].delays).astype(np.int32),
+    }
+    for kind in ("short", "zero"):
+        targets, sources, delays = (ends.astype(np.int32) for ends in kinds[kind])
+        arrays |= {f"{kind}_targets": targets, f"{kind}_sources": sources}
+        if kind == "short":
+            arrays["short_delays"] = np.int32(direction) * delays
+    return arrays
+
+
+def spread(columns: int, dtype: Any) -> int:
+    """At least that many columns, so that rows do not all begin in the same lines of the cache."""
+    line = 64 // np.dtype(dtype).itemsize
+    return int((-(-(columns + BLOCK) // line) | 1) * line - BLOCK)
 
 
 @jax.jit
-def _courses(currents: Any, steps: Any) -> Any:
+def _all_courses(currents: Any, steps: Any) -> Any:
     return currents.course(steps)

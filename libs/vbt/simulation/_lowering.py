@@ -39,10 +39,14 @@ def traced(function: Callable[..., Any], *dtypes: Any) -> Any:
 
 
 class Lowering:
-    """Emits closed jaxprs of scalar functions at the builder's position, on vectors of one width."""
+    """Emits closed jaxprs of scalar functions at the builder's position, on vectors of one width.
 
-    def __init__(self, builder: ir.IRBuilder, width: int) -> None:
-        self.builder, self.width = builder, width
+    ``by_reciprocals`` lets a division be a product with a reciprocal, which may be rounded otherwise but is several
+    times as fast where much is divided by the same.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, width: int, *, by_reciprocals: bool = False) -> None:
+        self.builder, self.width, self.by_reciprocals = builder, width, by_reciprocals
 
     def vector(self, dtype: Any) -> ir.Type:
         return ir.VectorType(scalar_type(dtype), self.width)
@@ -71,6 +75,8 @@ class Lowering:
             name = eqn.primitive.name
             dtype = np.dtype(eqn.invars[0].aval.dtype) if eqn.invars else None
             fused = None
+            if name == "add_any":  # the sum of two cotangents
+                name = "add"
             if name in ("add", "sub") and dtype is not None and dtype.kind == "f":
                 fused = self._fused(name, eqn.invars, operands, products, uses)
             results = [fused] if fused is not None else self._apply(eqn, operands, dtype)
@@ -104,10 +110,10 @@ class Lowering:
         name = eqn.primitive.name
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         if inner is not None:
-            return Lowering(self.builder, self.width).emit(_closed(inner), operands)
+            return self._inner().emit(_closed(inner), operands)
         if name in _elementary.BY_PRIMITIVE:
             closed = _elementary_jaxpr(name, tuple(str(atom.aval.dtype) for atom in eqn.invars))
-            return Lowering(self.builder, self.width).emit(closed, operands)
+            return self._inner().emit(closed, operands)
         special = _SPECIAL.get(name)
         if special is not None:
             return [special(self, operands, dtype, eqn.params)]
@@ -119,7 +125,13 @@ class Lowering:
             return [self._compared(_COMPARISONS[name], operands, dtype)]
         if emit is None:
             raise CannotLower(f"{name} on {dtype}")
-        return [emit(self.builder, *operands)]
+        result = emit(self.builder, *operands)
+        if name == "div" and self.by_reciprocals and dtype is not None and dtype.kind == "f":
+            result.flags = ["arcp"]
+        return [result]
+
+    def _inner(self) -> Lowering:
+        return Lowering(self.builder, self.width, by_reciprocals=self.by_reciprocals)
 
     def _compared(self, operator: str, operands: list[ir.Value], dtype: Any) -> ir.Value:
         if dtype.kind == "f":
@@ -156,7 +168,9 @@ class Lowering:
                 power = self.builder.fmul(power, power)
         one = self.constant(1.0, dtype)
         result = one if result is None else result
-        return self.builder.fdiv(one, result) if exponent < 0 else result
+        if exponent >= 0:
+            return result
+        return self.builder.fdiv(one, result, flags=["arcp"] if self.by_reciprocals else ())
 
 
 @functools.cache
@@ -201,6 +215,7 @@ fused_multiply_add = _intrinsic("fma")
 
 _FLOAT_OPERATIONS: dict[str, Callable[..., ir.Value]] = {
     "add": lambda b, x, y: b.fadd(x, y),
+    "add_any": lambda b, x, y: b.fadd(x, y),
     "sub": lambda b, x, y: b.fsub(x, y),
     "mul": lambda b, x, y: b.fmul(x, y),
     "div": lambda b, x, y: b.fdiv(x, y),

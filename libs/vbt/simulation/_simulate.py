@@ -138,8 +138,8 @@ def simulate(
     """
     timing = checked_timing(networks, seeds, monitors, duration, transient, dt, integrator)
     _check_machine(precision, engine, integrator)
-    engine = engine or _engine(networks, timing, integrator, precision)
-    batches = _batches(networks, dt, engine, precision)
+    engine = engine or engine_of(networks, timing, integrator, precision)
+    batches = side_by_side(networks, dt, engine, precision)
     session = _Session(
         networks, seeds, tuple(monitors), timing, integrator, precision, engine,
         _Meter(progress, cancelled, len(batches) * (timing.dropped + timing.kept)),
@@ -281,7 +281,7 @@ def schedule_of(networks: Sequence[Network], timing: Timing, integrator: Integra
     )
 
 
-def _engine(networks: Sequence[Network], timing: Timing, integrator: str, precision: str) -> Engine:
+def engine_of(networks: Sequence[Network], timing: Timing, integrator: str, precision: str) -> Engine:
     if jax.default_backend() != "cpu" or integrator != "heun" or not _native.is_available():
         return "xla"
     try:
@@ -299,7 +299,7 @@ def alike(networks: Sequence[Network], dt: float) -> list[list[int]]:
     return list(groups.values())
 
 
-def _batches(networks: Sequence[Network], dt: float, engine: Engine, precision: str) -> list[list[int]]:
+def side_by_side(networks: Sequence[Network], dt: float, engine: Engine, precision: str) -> list[list[int]]:
     """Indices of the runs that go side by side: same delays, as many as there are lanes."""
     lanes = _lanes(engine, precision)
     batches = []
