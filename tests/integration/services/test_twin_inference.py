@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 from opentelemetry.trace import INVALID_SPAN
 
+from twin_inference.__main__ import build
 from twin_inference.handlers import TwinCalibrator
 from twin_inference.settings import InferenceSettings
 from twin_inference.time_left import TimeLeft
-from vbt.api.event.v1 import event_pb2
+from vbt.api.event.v1 import event_pb2, step_pb2
+from vbt.api.inference.v1 import inference_pb2 as api
+from vbt.api.inference.v1 import inference_pb2_grpc
 from vbt.connectome import Connectome, RegionalBold
 from vbt.errors import Rejected
 from vbt.platform import cases, wire
 from vbt.platform.audit import ConsentDecision
 from vbt.platform.events import CONNECTOME_BUILT, Event
+from vbt.platform.grpc_channel import open_channel
 from vbt.platform.runtime import Runtime, open_runtime
+from vbt.platform.server import Server
 from vbt.platform.settings import read_settings
 from vbt.platform.software import this_software
 from vbt.platform.stage_context import Abandoned, StageContext
@@ -145,6 +150,27 @@ def test_a_missing_recording_is_refused_with_what_to_send(runtime: Runtime) -> N
     with pytest.raises(Rejected) as refusal:
         calibrate(runtime, built(runtime, bold=False))
     assert (refusal.value.code, refusal.value.action) == ("no-recording", "send the study with its resting fMRI series")
+
+
+def test_over_grpc_a_refusal_of_any_application_comes_back_with_its_rule(runtime: Runtime, tmp_path: Path) -> None:
+    settings = read_settings(InferenceSettings, data=tmp_path)
+    service = build(runtime, settings)
+    server = Server(service.name, [service.add_servicer], service.workers, runtime.relay, settings.grpc)
+    server.start()
+    try:
+        with open_channel(f"127.0.0.1:{server.port}", deadline=30.0) as channel:
+            stub = inference_pb2_grpc.TwinServiceStub(channel)
+            for message, told in (
+                (built(runtime, protocol="phrenology"), "a protocol names an application"),
+                (built(runtime, bold=False), "send the study with its resting fMRI series"),
+            ):
+                case_id = stub.SubmitTwin(api.SubmitTwinRequest(input=message)).case_id
+                *_, last = stub.WatchTwin(api.WatchTwinRequest(case_id=case_id))
+                assert last.step.state == step_pb2.STEP_STATE_STOPPED
+                assert told in last.step.message
+                assert not stub.GetTwin(api.GetTwinRequest(case_id=case_id)).HasField("result")
+    finally:
+        server.stop()
 
 
 def test_the_time_left_is_told_at_the_pace_of_the_present_work() -> None:

@@ -19,6 +19,7 @@ from vbt.platform import audit, cases, stages, state
 from vbt.platform.audit import AuditEntry, Digest
 from vbt.platform.bus_sqlite import SqliteBus
 from vbt.platform.cases import Status
+from vbt.platform.checkpoints import StepCheckpoint
 from vbt.platform.events import Message
 from vbt.platform.identity import Vault
 from vbt.platform.keys import SiteKeys
@@ -124,6 +125,15 @@ def test_what_another_case_uses_is_not_erased_with_it(site: Site) -> None:
     (last,) = site.run("erase", other, "--yes", "--json")
     assert (last["artifacts"], last["shared_artifacts"]) == (1, 0)
     assert site.holds(CANARY) == []
+
+
+def test_what_a_long_step_kept_goes_with_the_case(site: Site) -> None:
+    case_id, other = site.case("study", Status.DONE), site.case("other", Status.DONE)
+    for one in (case_id, other):
+        StepCheckpoint(site.objects, f"checkpoints/{one}/1-digest").save("chain-0", CANARY)
+    site.run("erase", case_id, "--yes")
+    assert StepCheckpoint(site.objects, f"checkpoints/{case_id}/1-digest").load("chain-0") is None
+    assert StepCheckpoint(site.objects, f"checkpoints/{other}/1-digest").load("chain-0") == CANARY
 
 
 def test_nothing_is_erased_without_a_yes(site: Site) -> None:
