@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import pytest
 import sqlalchemy as sa
 from opentelemetry.trace import INVALID_SPAN
 
+from connectome_builder import __main__ as connectome_builder
 from connectome_builder.handlers import ConnectomeBuilder
+from connectome_builder.settings import BuilderSettings
 from dicom_ingest.attachment import Attacher
 from dicom_ingest.recordings import Content, resection
 from vbt.api.event.v1 import event_pb2
@@ -180,6 +183,30 @@ def test_each_kind_attached_joins_those_before_and_its_checks_come_once(line: Li
     codes = [check.code for check in message.quality]
     assert sorted(set(codes)) == sorted(codes)
     assert {"streamlines", "seeg-usable-channels", "lesions-tracts"} <= set(codes)
+
+
+def test_the_running_service_hears_of_an_attachment(line: Line, tmp_path: Path) -> None:
+    settings = read_settings(BuilderSettings, data=tmp_path / "data")
+    (consumer,) = connectome_builder.build(line.runtime, settings).workers
+    consumer.start()
+    line.runtime.relay.start()
+    try:
+        line.attach(resection(["lh.insula"]))
+        deadline = time.monotonic() + 30.0
+        while (built := _result(line)) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    finally:
+        consumer.drain()
+        consumer.stop(10.0)
+        line.runtime.relay.stop()
+    assert built is not None
+    assert (built.revision, [one.kind for one in built.recordings]) == (2, [event_pb2.RECORDING_KIND_RESECTION])
+
+
+def _result(line: Line) -> event_pb2.ConnectomeBuilt | None:
+    with line.runtime.engine.connect() as connection:
+        case = cases.read_case(connection, line.case_id)
+    return wire.result(case, "connectome_builder", event_pb2.ConnectomeBuilt) if case.revision == 2 else None
 
 
 def test_a_plan_of_unknown_regions_is_refused(line: Line) -> None:
