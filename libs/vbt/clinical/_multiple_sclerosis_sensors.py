@@ -1,7 +1,8 @@
 """How EEG and MEG sensors see the regions of one patient: a spherical head, the atlas's cortex moved to the patient.
 
-Sensors are few directions wide: the spectra are taken of the projections on the lead field's left singular vectors,
-which keep white sensor noise white, hold all that the regions send and leave the average reference out.
+Sensors are few directions wide: the spectra are taken of the projections on the lead field's strongest left singular
+vectors, which keep white sensor noise white, leave the average reference out, and leave out the directions that an
+error of the lead field would fill.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vbt.simulation import SourceSpace, desikan_killiany_sources, lead_field, st
 
 FEWEST_CHANNELS = 8
 MOST_COMPONENTS = 32
-_WEAKEST = 1e-3  # of the largest singular value
+_WEAKEST = 0.1  # of the largest singular value: an error of the gain by 4 % drowns what a weaker direction holds
 _LEAST_DEPTH = 2.0  # mm below the inner skull, which a sphere does not follow
 _HEAD_RADII = (65.0, 130.0)  # mm, from an infant's to beyond an adult's
 _FARTHEST_CENTRE = 40.0  # mm between the sphere's centre and the brain's
@@ -48,8 +49,14 @@ class SensorView:
     located: Literal["measured", "standard"]
 
 
-def sensor_view(recording: SensorRecording, connectome: Connectome) -> SensorView:
+def sensor_view(
+    recording: SensorRecording, connectome: Connectome, unmodelled: Int[np.ndarray, " region"] | None = None
+) -> SensorView:
     """Project a recording on what its sensors can see of the connectome's regions.
+
+    Parameters
+    ----------
+    unmodelled : regions of whose activity nothing is known; the directions in which they send are left out
 
     Raises
     ------
@@ -73,6 +80,9 @@ def sensor_view(recording: SensorRecording, connectome: Connectome) -> SensorVie
         gain = _standard_electrodes([names[c] for c in channels], connectome)
     else:
         raise ValueError("conduction is inferred from EEG or MEG")
+    if unmodelled is not None and len(unmodelled):
+        theirs = np.linalg.qr(gain[:, unmodelled])[0]
+        gain = gain - theirs @ (theirs.T @ gain)
     vectors, sizes, _ = np.linalg.svd(gain, full_matrices=False)
     basis = vectors[:, : min(MOST_COMPONENTS, int((sizes > _WEAKEST * sizes[0]).sum()))]
     seen = basis.T @ gain
