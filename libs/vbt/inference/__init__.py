@@ -5,6 +5,12 @@ from vbt.inference._bands import band_spectra as band_spectra
 from vbt.inference._calibration import Calibration as Calibration
 from vbt.inference._checkpoint import Checkpoint as Checkpoint
 from vbt.inference._comparison import moved as moved
+from vbt.inference._delayed_spectrum import delayed_spectrum as delayed_spectrum
+from vbt.inference._delayed_spectrum import strength_scaled as strength_scaled
+from vbt.inference._delayed_spectrum_calibration import SpectralCalibration as SpectralCalibration
+from vbt.inference._delayed_spectrum_calibration import calibrate_delayed_spectrum as calibrate_delayed_spectrum
+from vbt.inference._delayed_spectrum_calibration import spectral_difference as spectral_difference
+from vbt.inference._delayed_spectrum_sbc import DelayedSpectrumSbc as DelayedSpectrumSbc
 from vbt.inference._gate import FitDiagnostics as FitDiagnostics
 from vbt.inference._gate import Novelty as Novelty
 from vbt.inference._gate import ParameterDiagnostics as ParameterDiagnostics

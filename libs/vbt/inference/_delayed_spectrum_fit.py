@@ -1,0 +1,286 @@
+"""From band spectra to posterior draws of velocity, coupling and what else shapes them: search, surrogate, NUTS.
+
+The search runs on the exact likelihood from several velocities; NUTS runs on a polynomial fitted to it around the mode
+(`_delayed_spectrum_surrogate`), and the exact likelihood of draws says whether that was good enough. Where it was not,
+the draws themselves become nodes and NUTS runs again.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import scipy.optimize
+from jaxtyping import Float
+
+from vbt.inference._checkpoint import Checkpoint
+from vbt.inference._delayed_spectrum_likelihood import COORDINATES, LOGARITHMIC, SpectralLikelihood
+from vbt.inference._delayed_spectrum_surrogate import (
+    DEGREE,
+    Fidelity,
+    Nodes,
+    Surrogate,
+    Within,
+    evaluate,
+    fidelity,
+    fit_surrogate,
+    kept_nodes,
+    node_count,
+    quasi_random,
+    total_degree,
+)
+from vbt.inference._linear_network import Prior
+from vbt.inference._nuts import Draws, Posterior
+
+SPECTRAL_PRIORS = {
+    "velocity": Prior("log-normal", (2.08, 0.5)),  # median 8 m/s, 90 % within 3.5 to 18
+    "coupling": Prior("log-normal", (6.8, 0.5)),  # per s and unit of strength-scaled weight
+    "frequency": Prior("normal", (40.0, 4.0)),  # Hz
+    "decay": Prior("log-normal", (1.61, 0.5)),  # 1/s
+    "noise": Prior("log-normal", (-3.5, 1.5)),  # in the mean power of a channel at the reference point
+    "gamma": Prior("half-normal", (0.0, 3.0)),
+}
+START_VELOCITIES = (3.5, 5.0, 7.0, 10.0, 14.0)
+REFITS = 2
+_TREE_DEPTH = 6  # whitened by the curvature a trajectory takes some 7 steps; one of 63 is no posterior to report
+_EXACT_DRAWS = 200
+_AGREEING = 5.0  # nats
+_LEAST_FACTOR = -0.5  # γ ℓ, at which a delay would be halved
+_UNBELIEVABLE = 1e12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """The posterior's mode in the likelihood's coordinates, gamma's prior unfolded to a normal one.
+
+    ``potential`` is −log posterior there; ``found`` where each start ended.
+    """
+
+    mode: Float[np.ndarray, " dimension"]
+    hessian: Float[np.ndarray, "dimension dimension"]
+    potential: float
+    found: Float[np.ndarray, "start dimension"]
+    starts_agreeing: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Draws of NUTS, and how well they stand for the exact likelihood's."""
+
+    posterior: Posterior
+    draws: Draws
+    fidelity: Fidelity
+
+
+def prior_normal(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Location and scale of the likelihood's coordinates under the priors; a half-normal counts as the normal."""
+    arguments = np.array([SPECTRAL_PRIORS[name].arguments for name in names])
+    return arguments[:, 0], arguments[:, 1]
+
+
+def search(likelihood: SpectralLikelihood, *, tell: Callable[[str, float], None]) -> Search:
+    """L-BFGS from every start velocity, first on every fourth band and then on all."""
+    location, scale = prior_normal(likelihood.names)
+    ends = []
+    for number, velocity in enumerate(START_VELOCITIES):
+        tell(f"search from {velocity:g} m/s", number / len(START_VELOCITIES))
+        start = np.zeros(len(location))
+        start[0] = (np.log(velocity) - location[0]) / scale[0]
+        rough = _descend(likelihood.thinned(4), location, scale, start)
+        ends.append(_descend(likelihood, location, scale, rough.x))
+    best = min(ends, key=lambda end: float(end.fun))
+    return Search(
+        mode=location + scale * best.x,
+        hessian=_hessian(likelihood, location, scale, best.x),
+        potential=float(best.fun),
+        found=np.stack([location + scale * end.x for end in ends]),
+        starts_agreeing=sum(float(end.fun) < float(best.fun) + _AGREEING for end in ends),
+    )
+
+
+def _descend(likelihood: SpectralLikelihood, location: np.ndarray, scale: np.ndarray, start: np.ndarray) -> Any:
+    bounds = [(-8.0, 8.0)] * len(location)
+    if "gamma" in likelihood.names:
+        # A little below 0, so that a mode at the boundary has a curvature, but no delay becomes negative.
+        bounds[-1] = (_LEAST_FACTOR / likelihood.network.lesion_fraction.max() / scale[-1], 8.0)
+    return scipy.optimize.minimize(
+        functools.partial(_potential, likelihood, location, scale),
+        start,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": 200, "ftol": 1e-12},
+    )
+
+
+def _potential(
+    likelihood: SpectralLikelihood, location: np.ndarray, scale: np.ndarray, z: np.ndarray
+) -> tuple[float, np.ndarray]:
+    value, gradient = likelihood.value_and_gradient(location + scale * z)
+    if not np.isfinite(value):
+        # A line search that stepped too far must come back, not stop.
+        return _UNBELIEVABLE, np.zeros_like(z)
+    return value + 0.5 * float(z @ z), gradient * scale + z
+
+
+def _hessian(
+    likelihood: SpectralLikelihood, location: np.ndarray, scale: np.ndarray, z: np.ndarray, step: float = 1e-4
+) -> np.ndarray:
+    """Of −log posterior in the likelihood's coordinates, by central differences of its gradient."""
+
+    def gradient(at: np.ndarray) -> np.ndarray:
+        return _potential(likelihood, location, scale, at)[1]
+
+    rows = [(gradient(z + row) - gradient(z - row)) / (2.0 * step) for row in step * np.eye(len(z))]
+    symmetric = 0.5 * (np.stack(rows) + np.stack(rows).T)
+    return np.asarray(symmetric / np.outer(scale, scale))
+
+
+def delayed_spectrum_model(surrogate: Surrogate) -> None:
+    """NumPyro model: priors, and the surrogate of the likelihood over them."""
+    names = COORDINATES[: surrogate.centre.shape[0]]
+    coordinates = []
+    for name in names:
+        standard = numpyro.sample(f"{name}_normal", dist.Normal(0.0, 1.0))
+        value = numpyro.deterministic(name, SPECTRAL_PRIORS[name].of_normal(standard))
+        location, scale = SPECTRAL_PRIORS[name].arguments
+        coordinates.append(location + scale * standard if name in LOGARITHMIC else value)
+    numpyro.factor("whittle", -surrogate(jnp.stack(coordinates)))
+
+
+def example(dimension: int) -> Surrogate:
+    """A surrogate of the right shapes; the model's parameters do not depend on its numbers."""
+    square, vector = jnp.eye(dimension), jnp.zeros(dimension)
+    orders = total_degree(dimension, DEGREE)
+    return Surrogate(vector, square, square, jnp.asarray(orders), jnp.zeros(len(orders)), jnp.zeros(()))
+
+
+@functools.lru_cache(maxsize=2)
+def _posterior(dimension: int) -> Posterior:
+    """The compiled sampler for a number of coordinates."""
+    return Posterior(delayed_spectrum_model, example(dimension))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NutsSettings:
+    """Warm-up and draws per chain; the chains run on while ``enough`` is not satisfied, at most ``rounds`` times.
+
+    ``refits`` is how often at most the surrogate is fitted.
+    """
+
+    warmup: int
+    draws: int
+    rounds: int
+    refits: int
+    rng_seed: int
+    enough: Callable[[Posterior, Draws], bool]
+
+
+def sample(
+    likelihood: SpectralLikelihood,
+    found: Search,
+    settings: NutsSettings,
+    *,
+    tell: Callable[[str, float], None],
+    checkpoint: Checkpoint | None = None,
+) -> Sampled:
+    """Surrogate, NUTS, comparison with the exact likelihood; again around the draws until they agree.
+
+    Use under ``jax.enable_x64(True)``.
+    """
+    location, scale = prior_normal(likelihood.names)
+    posterior = _posterior(len(location))
+    centre, factor, hessian = found.mode, _square_root(found.hessian), found.hessian
+    kept: list[Nodes] = []
+    for refit in range(settings.refits):
+        within = None if checkpoint is None else Within(checkpoint, f"surrogate-{refit}-")
+        part = functools.partial(_part, tell, refit)
+        points = quasi_random(node_count(len(centre)), len(centre), settings.rng_seed + refit)
+        points = _allowed(centre + points @ factor.T, likelihood)
+        make = functools.partial(evaluate, likelihood, points, part("surrogate", 0.0, 0.4))
+        kept.append(kept_nodes(within, "nodes", make))
+        curvature = factor.T @ (hessian - np.diag(1.0 / scale**2)) @ factor
+        surrogate = fit_surrogate(Nodes.joined(kept), centre, factor, _nonnegative(curvature))
+        draws = _nuts(posterior, surrogate, settings, refit, part("", 0.4, 0.6), within)
+        x = _spread_out(posterior, surrogate, draws, likelihood.names)
+        exact = evaluate(likelihood, x, part("comparing with the exact likelihood", 0.6, 1.0))
+        approximate = np.array([float(surrogate(row, np)) for row in exact.x])
+        agreement = fidelity(exact.values, approximate)
+        if len(exact.x) == len(x) and agreement.good:
+            break
+        kept.append(exact)
+        centre, covariance = exact.x.mean(axis=0), np.cov(exact.x.T)
+        factor, hessian = np.linalg.cholesky(covariance), np.linalg.inv(covariance)
+    return Sampled(posterior=posterior, draws=draws, fidelity=agreement)
+
+
+def _nuts(
+    posterior: Posterior,
+    surrogate: Surrogate,
+    settings: NutsSettings,
+    refit: int,
+    heard: Callable[[float, str], None],
+    checkpoint: Checkpoint | None,
+) -> Draws:
+    on_device = Surrogate(*(jnp.asarray(part) for part in surrogate))
+    return posterior.sample(
+        on_device,
+        posterior.mode(on_device, starts=2, rng_seed=settings.rng_seed),
+        warmup=settings.warmup,
+        draws=settings.draws,
+        rng_seed=settings.rng_seed + refit,
+        max_tree_depth=_TREE_DEPTH,
+        enough=functools.partial(settings.enough, posterior),
+        rounds=settings.rounds,
+        progress=lambda phase, fraction, divergent: heard(fraction, f"{phase}, {divergent} divergent"),
+        checkpoint=checkpoint,
+    )
+
+
+def _part(
+    tell: Callable[[str, float], None], refit: int, message: str, begin: float, end: float
+) -> Callable[[float, str], None]:
+    """How far a part of one refit is, as a fraction of all that may come."""
+
+    def heard(fraction: float, doing: str = "") -> None:
+        tell(doing or message, 1.0 - 0.5**refit * (1.0 - 0.5 * (begin + (end - begin) * fraction)))
+
+    return heard
+
+
+def _square_root(hessian: np.ndarray) -> np.ndarray:
+    """A factor of the inverse; a flat or upside-down direction keeps a finite width."""
+    eigenvalues, vectors = np.linalg.eigh(hessian)
+    return np.asarray(vectors / np.sqrt(np.maximum(eigenvalues, 1e-6 * eigenvalues.max())))
+
+
+def _nonnegative(curvature: np.ndarray) -> np.ndarray:
+    """The nearest curvature that opens no well far from the nodes."""
+    eigenvalues, vectors = np.linalg.eigh(curvature)
+    return np.asarray((vectors * np.maximum(eigenvalues, 0.0)) @ vectors.T)
+
+
+def _allowed(points: np.ndarray, likelihood: SpectralLikelihood) -> np.ndarray:
+    """Nodes with a gamma so low that delays would shrink too far are mirrored."""
+    if "gamma" in likelihood.names:
+        lowest = _LEAST_FACTOR / likelihood.network.lesion_fraction.max()
+        points[:, -1] = np.where(points[:, -1] < lowest, np.abs(points[:, -1]), points[:, -1])
+    return points
+
+
+def _spread_out(posterior: Posterior, surrogate: Surrogate, draws: Draws, names: tuple[str, ...]) -> np.ndarray:
+    """Draws taken evenly from all chains, in the likelihood's coordinates."""
+    flat = draws.unconstrained.reshape(-1, draws.unconstrained.shape[-1])
+    chosen = flat[np.linspace(0, len(flat) - 1, _EXACT_DRAWS).round().astype(int)]
+    return as_coordinates(posterior.constrained(chosen, surrogate), names)
+
+
+def as_coordinates(values: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    """Parameters by name as rows of the likelihood's coordinates."""
+    return np.stack([np.log(values[name]) if name in LOGARITHMIC else values[name] for name in names], axis=-1)
