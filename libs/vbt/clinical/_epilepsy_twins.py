@@ -15,7 +15,7 @@ TIME_STEP = 0.1  # units of the model, as in the inversion
 SAMPLING = 1.0  # units; a burst lasts several
 RECRUITED = -2.0 / 3.0  # x above it: midway between the folds of the quiet branch and of the burst, as in the inversion
 _INTERICTAL = (-2.0, 5.0)  # x and z long after a seizure: quiet, and z on its way down in all that can seize
-_RUNS_PER_CALL = 1024  # bounds the memory
+_RUNS_PER_CALL = 512  # bounds the memory
 
 
 def coupling_weights(weights: Float[np.ndarray, "region region"]) -> Float[np.ndarray, "region region"]:
