@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -22,7 +23,7 @@ from vbt.simulation import one_blas_thread
 DRAWS = 48  # of the posterior, whose spectra are computed
 MOST_ISOLATED = 0.1
 TRACTS = 10
-_SHARE = 0.9  # of the progress, that the inference takes
+_FIRST, _SHARE = 0.7, 0.9  # of the progress, that the first likelihood and all inference take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +183,7 @@ def _inferred(
     progress: Progress,
     checkpoint: Checkpoint | None,
 ) -> SpectralCalibration:
-    def run(likelihood: str, begin: float, end: float) -> SpectralCalibration:
+    def run(likelihood: Literal["cross-spectrum", "power"], begin: float, end: float) -> SpectralCalibration:
         return calibrate_delayed_spectrum(
             wiring.weights,
             wiring.tract_lengths,
@@ -197,10 +198,10 @@ def _inferred(
             likelihood=likelihood,
         )
 
-    full = run("cross-spectrum", 0.0, 0.5 * _SHARE)
+    full = run("cross-spectrum", 0.0, _FIRST)
     if full.sound:
         return full
-    powers = run("power", 0.5 * _SHARE, _SHARE)
+    powers = run("power", _FIRST, _SHARE)
     if not powers.sound:
         return full
     why = f"the cross-spectrum did not pass the checks ({'; '.join(full.reasons)}); powers alone were used"

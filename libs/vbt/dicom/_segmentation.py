@@ -50,28 +50,18 @@ def lesion_mask(
     DICOM PS3.3, A.51 (Segmentation IOD) and C.8.20.
     """
     segmentation = _opened(path)
-    if frame_of_reference_uid is not None and str(segmentation.FrameOfReferenceUID) != frame_of_reference_uid:
-        raise Rejected(
-            "segmentation-of-another-frame",
-            rule="the segmentation is drawn in the scanner's frame of reference of the T1",
-            got="another frame of reference",
-            action="send the segmentation of this patient's session, or register it first",
-        )
-    fractional = str(segmentation.SegmentationType) == "FRACTIONAL"
-    if fractional and threshold is None:
-        raise Rejected(
-            "segmentation-fractional",
-            rule="lesions are drawn with sharp borders, or the fraction that counts as lesion is stated",
-            got="a fractional segmentation and no threshold",
-            action="state the threshold, or send a binary segmentation",
-        )
-    segments = _lesions(segmentation)
     try:
+        if frame_of_reference_uid is not None and str(segmentation.FrameOfReferenceUID) != frame_of_reference_uid:
+            raise _another_frame()
+        if str(segmentation.SegmentationType) != "FRACTIONAL":
+            threshold = None
+        elif threshold is None:
+            raise _fractional()
+        segments = _lesions(segmentation)
         _refuse_grid(segmentation)
-        volume = _volumes(segmentation, segments, threshold if fractional else None)
+        return _volume(segmentation, segments, threshold)
     except UNPARSABLE as failure:
         raise _unreadable() from failure
-    return volume
 
 
 def _opened(path: Path) -> Any:
@@ -125,7 +115,7 @@ def _refuse_grid(segmentation: Any) -> None:
         )
 
 
-def _volumes(segmentation: Any, segments: Iterable[int], threshold: float | None) -> nib.Nifti1Image:
+def _volume(segmentation: Any, segments: Iterable[int], threshold: float | None) -> nib.Nifti1Image:
     inside: Bool[np.ndarray, "slice row column"] | None = None
     volume: Any = None
     if threshold is None:
@@ -140,6 +130,24 @@ def _volumes(segmentation: Any, segments: Iterable[int], threshold: float | None
             inside = above if inside is None else inside | above
     mask = np.asarray(inside, dtype=np.uint8)
     return nib.Nifti1Image(mask, volume.get_affine("RAS"))  # type: ignore[no-untyped-call]
+
+
+def _another_frame() -> Rejected:
+    return Rejected(
+        "segmentation-of-another-frame",
+        rule="the segmentation is drawn in the scanner's frame of reference of the T1",
+        got="another frame of reference",
+        action="send the segmentation of this patient's session, or register it first",
+    )
+
+
+def _fractional() -> Rejected:
+    return Rejected(
+        "segmentation-fractional",
+        rule="lesions are drawn with sharp borders, or the fraction that counts as lesion is stated",
+        got="a fractional segmentation and no threshold",
+        action="state the threshold, or send a binary segmentation",
+    )
 
 
 def _not_a_segmentation() -> Rejected:

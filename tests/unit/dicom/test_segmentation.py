@@ -163,6 +163,18 @@ def _without_frames(content: Dataset) -> None:
     del content.PerFrameFunctionalGroupsSequence
 
 
+def _without_segments(content: Dataset) -> None:
+    del content.SegmentSequence
+
+
+def _without_category(content: Dataset) -> None:
+    del content.SegmentSequence[0].SegmentedPropertyCategoryCodeSequence
+
+
+def _without_type(content: Dataset) -> None:
+    del content.SegmentationType
+
+
 def _without_pixels(content: Dataset) -> None:
     content.PixelData = content.PixelData[:10]
 
@@ -172,6 +184,9 @@ def _without_pixels(content: Dataset) -> None:
     [
         (_as_image, "not-a-segmentation"),
         (_without_frames, "segmentation-irregular"),
+        (_without_segments, "segmentation-unreadable"),
+        (_without_category, "segmentation-unreadable"),
+        (_without_type, "segmentation-unreadable"),
         (_without_pixels, "segmentation-unreadable"),
     ],
 )
