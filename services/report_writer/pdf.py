@@ -42,7 +42,7 @@ from report_writer.layout import (
 from report_writer.tables import cell, digits, grid, quantity_table, ranked_table
 from vbt.clinical.application import Picture
 from vbt.clinical.digits import significant
-from vbt.clinical.findings import Check, Quantity, Scenario, TwinFindings
+from vbt.clinical.findings import Check, Quantity, TwinFindings
 from vbt.errors import TwinError
 from vbt.fhir import CaseContext, PatientIdentityLike
 
@@ -79,7 +79,7 @@ def report_pdf(
         for table in findings.tables:
             story += ranked_table(table)
         story += _figures(figures, "findings", height=240)
-        story += _scenarios(findings.scenarios, figures)
+        story += _scenarios(findings, figures)
     story += (
         _brain("Connectome and fit", ("fit", "input"), figures) if sound else _brain("Connectome", ("input",), figures)
     )
@@ -202,30 +202,31 @@ def _box(text: str, colour: Any, heading: str = "") -> Table:
 def _parameters(findings: TwinFindings, *, sound: bool) -> Iterator[Flowable]:
     if findings.parameters:
         yield Paragraph("Findings", styles()["section"])
-        yield Paragraph(marked_up(_inferred(findings.parameters, findings, sound=sound)), styles()["lead"])
-        yield _kept(Spacer(1, 3))
+        if sound:
+            said = _said("Inferred from the recording", findings.parameters, findings)
+            yield Paragraph(marked_up(said), styles()["lead"])
+            yield _kept(Spacer(1, 3))
         yield quantity_table("Finding", findings.parameters, sound=sound)
 
 
-def _inferred(quantities: Sequence[Quantity], findings: TwinFindings, *, sound: bool) -> str:
-    """What was inferred, what was not identifiable, and what evidence exists, in front of the numbers."""
-    missing = [q.label for q in quantities if q.withheld is not None]
-    if not sound:
-        return "Nothing is reported: the model fit did not pass its own checks."
-    text = f"Inferred from the recording: {len(quantities) - len(missing)} of {len(quantities)}, each with its "
-    text += f"{100 * findings.level:.0f} % interval. "
+def _said(what: str, quantities: Sequence[Quantity], findings: TwinFindings) -> str:
+    """In front of a section's numbers: what was inferred, what was not identifiable, and what evidence exists."""
+    missing = list(dict.fromkeys(q.label for q in quantities if q.withheld is not None))
+    reported = sum(q.withheld is None for q in quantities)
+    text = f"{what}: {reported} of {len(quantities)} numbers, each with its {100 * findings.level:.0f} % interval. "
     text += f"Withheld: {'; '.join(missing)}. " if missing else ""
     return f"{text}Evidence: {findings.evidence}"
 
 
-def _scenarios(scenarios: Sequence[Scenario], figures: Sequence[Picture]) -> Iterator[Flowable]:
-    if not scenarios:
+def _scenarios(findings: TwinFindings, figures: Sequence[Picture]) -> Iterator[Flowable]:
+    if not findings.scenarios:
         return
     style = styles()
     yield Paragraph("Scenarios tried on the twin", style["section"])
     lead = "Each scenario is compared with the same twin left alone, over the draws of the posterior."
-    yield Paragraph(lead, style["lead"])
-    for scenario in scenarios:
+    endpoints = [endpoint for scenario in findings.scenarios for endpoint in scenario.endpoints]
+    yield Paragraph(marked_up(f"{lead} {_said('Predicted by the model', endpoints, findings)}"), style["lead"])
+    for scenario in findings.scenarios:
         yield Paragraph(marked_up(scenario.label), style["subsection"])
         yield Paragraph(marked_up(scenario.description), style["lead"])
         yield _kept(Spacer(1, 3))

@@ -111,7 +111,9 @@ def _figures(quantity: Quantity, reasons: Sequence[str]) -> str:
 
 def _below(table: clinical.Table, shown: Sequence[Row]) -> str:
     level = shown[0].quantities[0].level if shown[0].quantities else 0.90
-    text = f"Value and, below it, the {100 * level:.0f} % interval."
+    quantities = [quantity for row in table.rows for quantity in row.quantities]
+    reported = sum(quantity.withheld is None for quantity in quantities)
+    text = f"Value and, below it, the {100 * level:.0f} % interval; {reported} of {len(quantities)} numbers reported."
     if len(table.rows) > len(shown):
         text += f" The first {len(shown)} of {len(table.rows)} rows; all are in {table.code}.csv beside this report."
     return text

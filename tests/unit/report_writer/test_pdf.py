@@ -90,7 +90,7 @@ def test_a_ranked_table_shows_intervals_reasons_and_where_the_rest_is(findings, 
     assert "(1) withheld: seizes in too few draws" in text
     assert "lh.region14" in text
     assert "lh.region15" not in text
-    assert "The first 15 of 20 rows; all are in regions.csv" in text
+    assert "34 of 40 numbers reported. The first 15 of 20 rows; all are in regions.csv" in text
     lines = table_csv(ranked).decode().splitlines()
     assert len(lines) == 1 + 20 * 2
     assert lines[1] == "lh.region0,starts seizures,ev-0,Probability,1,0.95,0.9,0.99,0.9,"
@@ -113,7 +113,8 @@ def test_an_unsound_twin_shows_no_table(findings, ranked, case, identity):
 
 def test_the_findings_begin_with_what_was_inferred_and_what_stands_behind_it(sound):
     text = text_of(sound)
-    assert "Inferred from the recording: 4 of 5, each with its 90 % interval. Withheld: Conduction velocity." in text
+    assert "Inferred from the recording: 4 of 5 numbers, each with its 90 % interval. Withheld: Conduction velo" in text
+    assert "Predicted by the model: 5 of 6 numbers, each with its 90 % interval. Withheld: Change of homo" in text
     assert "Evidence: Simulation and recovery on synthetic patients" in text
 
 
