@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from dicom_ingest.attachment import Attacher
 from dicom_ingest.handlers import StudyReader
 from dicom_ingest.intake import Intake
 from dicom_ingest.receiver import Receiver, ReceiverSettings
@@ -82,8 +83,17 @@ def build(runtime: Runtime, settings: IngestSettings) -> Service:
         intake.quarantined,
     )
 
+    attacher = Attacher(
+        engine=runtime.engine,
+        objects=runtime.objects,
+        policy=runtime.policy,
+        software=this_software(NAME),
+        actor=NAME,
+        operator="gRPC",
+    )
+
     def add_servicer(steps: Steps[StudyReceived, StudyIngested], server: grpc.Server) -> None:
-        add_DicomServiceServicer_to_server(DicomServicer(steps, receiver.spool, intake), server)
+        add_DicomServiceServicer_to_server(DicomServicer(steps, receiver.spool, intake, attacher), server)
 
     step = line_step(
         runtime,

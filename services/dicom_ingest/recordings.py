@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,46 @@ class Content:
     name: str
     summary: str
     checks: tuple[ChannelCheck, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """The files to attach; None where there is none. ``electrodes`` are those of SEEG where there is SEEG."""
+
+    seeg: Path | None = None
+    eeg: Path | None = None
+    meg: Path | None = None
+    electrodes: Path | None = None
+    lesions: Path | None = None
+    resection: Sequence[str] = ()
+
+
+def read(files: Files) -> Iterator[Content]:
+    """Read and check all files.
+
+    Raises
+    ------
+    Rejected
+        ``electrodes-missing``, or as the functions below
+    """
+    if files.seeg is not None:
+        if files.electrodes is None:
+            raise Rejected(
+                "electrodes-missing",
+                rule="SEEG comes with the places of its contacts, in the scanner coordinates of the T1",
+                got="a recording without them",
+                action="give the table of electrodes too",
+            )
+        yield seeg(files.seeg, files.electrodes)
+    elsewhere = None if files.seeg is not None else files.electrodes
+    if files.eeg is not None:
+        yield sensors(files.eeg, "eeg", elsewhere)
+    if files.meg is not None:
+        yield sensors(files.meg, "meg", None if files.eeg is not None else elsewhere)
+    if files.lesions is not None:
+        yield lesions(files.lesions)
+    if files.resection:
+        yield resection(files.resection)
 
 
 def seeg(path: Path, electrodes: Path) -> Content:

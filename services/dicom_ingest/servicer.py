@@ -10,9 +10,11 @@ from typing import Literal
 import grpc
 from pydicom.filereader import read_partial
 
+from dicom_ingest.attachment import Attacher
 from dicom_ingest.intake import Intake
 from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
 from dicom_ingest.spool import Arrival, Conflict, Malformed, Spool
+from dicom_ingest.upload import failed_checks, upload
 from vbt.api.dicom.v1 import dicom_pb2 as api
 from vbt.api.dicom.v1 import dicom_pb2_grpc
 from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
@@ -25,10 +27,13 @@ Fate = Literal["stored", "duplicate", "quarantined"]
 
 
 class DicomServicer(dicom_pb2_grpc.DicomServiceServicer):
-    def __init__(self, steps: Steps[StudyReceived, StudyIngested], spool: Spool, intake: Intake) -> None:
+    def __init__(
+        self, steps: Steps[StudyReceived, StudyIngested], spool: Spool, intake: Intake, attacher: Attacher
+    ) -> None:
         self._steps = steps
         self._spool = spool
         self._intake = intake
+        self._attacher = attacher
 
     def SubmitInstances(
         self, request_iterator: Iterator[api.SubmitInstancesRequest], context: grpc.ServicerContext
@@ -52,6 +57,19 @@ class DicomServicer(dicom_pb2_grpc.DicomServiceServicer):
             stored=fates.count("stored"),
             duplicates=fates.count("duplicate"),
             quarantined=fates.count("quarantined"),
+        )
+
+    def AttachRecordings(
+        self, request_iterator: Iterator[api.AttachRecordingsRequest], context: grpc.ServicerContext
+    ) -> api.AttachRecordingsResponse:
+        asked, contents = upload(request_iterator)
+        attached = self._attacher.attach(asked.case_id, contents, asked.protocol or None)
+        return api.AttachRecordingsResponse(
+            case_id=attached.case_id,
+            revision=attached.revision,
+            protocol=attached.protocol,
+            changed=attached.changed,
+            checks=failed_checks(contents),
         )
 
     def GetStudy(self, request: api.GetStudyRequest, context: grpc.ServicerContext) -> api.GetStudyResponse:

@@ -26,7 +26,7 @@ REVIEWED_FREE_TEXT = {
     "variable", "record_json", "region_labels", "region_label", "parameter", "unit",
 }  # fmt: skip
 # The only fields that carry what the hospital sends, or what the ledger exports; they never travel on the bus.
-REVIEWED_CONTENT = {"SubmitInstancesRequest.chunk", "ExportBundleResponse.chunk"}
+REVIEWED_CONTENT = {"SubmitInstancesRequest.chunk", "AttachRecordingsRequest.chunk", "ExportBundleResponse.chunk"}
 
 
 def buf(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from vbt.errors import Rejected
 
-_MOST_VALUES = 250_000_000  # 2 GB in memory
+_MOST_VALUES = 100_000_000  # 0.8 GB in memory
 _LONGEST_HEADER = 1_000_000
 _FIF_FILE_ID = struct.pack(">iii", 100, 31, 20)  # the tag that every FIF file begins with
 

@@ -8,7 +8,9 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import mne
 import nibabel as nib
 import numpy as np
 import pytest
@@ -20,6 +22,8 @@ from connectome_builder.handlers import ConnectomeBuilder
 from connectome_builder.settings import BuilderSettings
 from dicom_ingest.attachment import Attacher
 from dicom_ingest.recordings import Content, resection
+from dicom_ingest.servicer import DicomServicer
+from vbt.api.dicom.v1 import dicom_pb2 as api
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import BuildSettings, Connectome, LesionedTracts, Tracts
 from vbt.electrophysiology import SensorRecording
@@ -56,17 +60,24 @@ class Line:
 
     def attach(self, *contents: Content) -> Event:
         """Attach and give the event that goes out."""
-        Attacher(
+        self._attacher().attach(self.case_id, contents)
+        with self.runtime.engine.connect() as connection:
+            row = connection.execute(sa.select(state.outbox).order_by(state.outbox.c.id.desc()).limit(1)).one()
+        return Event.parse(Message(topic=row.topic, key=row.key, headers=json.loads(row.headers), value=row.value))
+
+    def servicer(self) -> DicomServicer:
+        """The gRPC face, of which only attaching is called."""
+        return DicomServicer(None, None, None, self._attacher())  # type: ignore[arg-type]
+
+    def _attacher(self) -> Attacher:
+        return Attacher(
             engine=self.runtime.engine,
             objects=self.runtime.objects,
             policy=ConsentPolicy(),
             software=this_software("dicom_ingest"),
             actor="t",
             operator="t",
-        ).attach(self.case_id, contents)
-        with self.runtime.engine.connect() as connection:
-            row = connection.execute(sa.select(state.outbox).order_by(state.outbox.c.id.desc()).limit(1)).one()
-        return Event.parse(Message(topic=row.topic, key=row.key, headers=json.loads(row.headers), value=row.value))
+        )
 
     def build(self, event: Event) -> Effects:
         context = StageContext(
@@ -224,6 +235,53 @@ def test_other_images_are_built_anew(line: Line) -> None:
         stages.finish(connection, line.case_id, 2, "dicom_ingest", Status.DONE, detail=detail)
     with pytest.raises(json.JSONDecodeError):  # it begins to read the images, which are none here
         line.build(event)
+
+
+def _pieces(path: Path, use: api.FileUse) -> Iterator[api.AttachRecordingsRequest]:
+    content = path.read_bytes()
+    for begin in range(0, len(content), 100_000):
+        yield api.AttachRecordingsRequest(use=use, name=path.name, chunk=content[begin : begin + 100_000])
+
+
+def test_a_recording_comes_over_grpc_with_the_files_beside_it(line: Line, tmp_path: Path) -> None:
+    names = [f"A{n}" for n in range(1, 11)]
+    info = mne.create_info(names, RATE, "seeg", verbose="ERROR")
+    signals = np.random.default_rng(0).normal(0.0, 5e-5, (10, int(40 * RATE)))
+    signals[2] = 0.0
+    header = tmp_path / "sub-01_ieeg.vhdr"
+    mne.export.export_raw(header, mne.io.RawArray(signals, info, verbose="ERROR"), verbose="ERROR")
+    electrodes, frame = tmp_path / "sub-01_electrodes.tsv", tmp_path / "sub-01_coordsystem.json"
+    electrodes.write_text("name\tx\ty\tz\n" + "\n".join(f"{name}\t{0.004 * n}\t0\t0" for n, name in enumerate(names)))
+    frame.write_text(json.dumps({"iEEGCoordinateSystem": "ScanRAS", "iEEGCoordinateUnits": "m"}))
+    beside = [frame, header.with_suffix(".eeg"), header.with_suffix(".vmrk")]
+    requests = [
+        api.AttachRecordingsRequest(case_id=line.case_id, region_labels=["lh.insula"]),
+        *(piece for path in beside for piece in _pieces(path, api.FILE_USE_BESIDE)),
+        *_pieces(header, api.FILE_USE_SEEG),
+        *_pieces(electrodes, api.FILE_USE_ELECTRODES),
+    ]
+    answer = line.servicer().AttachRecordings(iter(requests), None)
+    assert (answer.revision, answer.protocol, answer.changed) == (2, "epilepsy", True)
+    assert [(check.code, check.label[-2:]) for check in answer.checks] == [("seeg-flat-channels", "A3")]
+    again = line.servicer().AttachRecordings(iter(requests), None)
+    assert (again.revision, again.changed) == (2, False)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"use": api.FILE_USE_LESIONS, "name": "../../lesions.nii", "chunk": b"x"}, "upload-malformed"),
+        ({"use": api.FILE_USE_LESIONS, "name": ".hidden", "chunk": b"x"}, "upload-malformed"),
+        ({"protocol": "Frau Mustermann"}, "upload-malformed"),
+        ({}, "upload-malformed"),
+        ({"use": api.FILE_USE_LESIONS, "name": "lesions.nii", "chunk": bytes(65 << 20)}, "upload-too-large"),
+        ({"use": api.FILE_USE_SEEG, "name": "a.edf", "chunk": b"x"}, "electrodes-missing"),
+    ],
+)
+def test_a_caller_that_sends_something_else_is_refused(line: Line, request_: dict[str, Any], code: str) -> None:
+    with pytest.raises(Rejected) as refused:
+        line.servicer().AttachRecordings(iter([api.AttachRecordingsRequest(case_id=line.case_id, **request_)]), None)
+    assert refused.value.code == code
 
 
 def _affine() -> np.ndarray:

@@ -26,33 +26,39 @@ from vbt.api.event.v1 import event_pb2 as vbt_dot_api_dot_event_dot_v1_dot_event
 from vbt.api.event.v1 import step_pb2 as vbt_dot_api_dot_event_dot_v1_dot_step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvbt/api/dicom/v1/dicom.proto\x12\x10vbt.api.dicom.v1\x1a\x1cvbt/api/event/v1/event.proto\x1a\x1bvbt/api/event/v1/step.proto\"5\n\x16SubmitInstancesRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\"R\n\x17SubmitInstancesResponse\x12\x0e\n\x06stored\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x13\n\x0bquarantined\x18\x03 \x01(\r\"\"\n\x0fGetStudyRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"y\n\x10GetStudyResponse\x12$\n\x04step\x18\x01 \x01(\x0b\x32\x16.vbt.api.event.v1.Step\x12\x34\n\x06result\x18\x02 \x01(\x0b\x32\x1f.vbt.api.event.v1.StudyIngestedH\x00\x88\x01\x01\x42\t\n\x07_result\"#\n\x12ListStudiesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"<\n\x13ListStudiesResponse\x12%\n\x05steps\x18\x01 \x03(\x0b\x32\x16.vbt.api.event.v1.Step\"$\n\x11WatchStudyRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\":\n\x12WatchStudyResponse\x12$\n\x04step\x18\x01 \x01(\x0b\x32\x16.vbt.api.event.v1.Step\"%\n\x12\x43\x61ncelStudyRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\'\n\x13\x43\x61ncelStudyResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08\x32\xde\x03\n\x0c\x44icomService\x12h\n\x0fSubmitInstances\x12(.vbt.api.dicom.v1.SubmitInstancesRequest\x1a).vbt.api.dicom.v1.SubmitInstancesResponse(\x01\x12Q\n\x08GetStudy\x12!.vbt.api.dicom.v1.GetStudyRequest\x1a\".vbt.api.dicom.v1.GetStudyResponse\x12Z\n\x0bListStudies\x12$.vbt.api.dicom.v1.ListStudiesRequest\x1a%.vbt.api.dicom.v1.ListStudiesResponse\x12Y\n\nWatchStudy\x12#.vbt.api.dicom.v1.WatchStudyRequest\x1a$.vbt.api.dicom.v1.WatchStudyResponse0\x01\x12Z\n\x0b\x43\x61ncelStudy\x12$.vbt.api.dicom.v1.CancelStudyRequest\x1a%.vbt.api.dicom.v1.CancelStudyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cvbt/api/dicom/v1/dicom.proto\x12\x10vbt.api.dicom.v1\x1a\x1cvbt/api/event/v1/event.proto\x1a\x1bvbt/api/event/v1/step.proto\"5\n\x16SubmitInstancesRequest\x12\r\n\x05\x63hunk\x18\x01 \x01(\x0c\x12\x0c\n\x04last\x18\x02 \x01(\x08\"R\n\x17SubmitInstancesResponse\x12\x0e\n\x06stored\x18\x01 \x01(\r\x12\x12\n\nduplicates\x18\x02 \x01(\r\x12\x13\n\x0bquarantined\x18\x03 \x01(\r\"\x98\x01\n\x17\x41ttachRecordingsRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x10\n\x08protocol\x18\x02 \x01(\t\x12\x15\n\rregion_labels\x18\x03 \x03(\t\x12&\n\x03use\x18\x04 \x01(\x0e\x32\x19.vbt.api.dicom.v1.FileUse\x12\x0c\n\x04name\x18\x05 \x01(\t\x12\r\n\x05\x63hunk\x18\x06 \x01(\x0c\"\x89\x01\n\x18\x41ttachRecordingsResponse\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\r\x12\x10\n\x08protocol\x18\x03 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x04 \x01(\x08\x12\'\n\x06\x63hecks\x18\x05 \x03(\x0b\x32\x17.vbt.api.event.v1.Check\"\"\n\x0fGetStudyRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"y\n\x10GetStudyResponse\x12$\n\x04step\x18\x01 \x01(\x0b\x32\x16.vbt.api.event.v1.Step\x12\x34\n\x06result\x18\x02 \x01(\x0b\x32\x1f.vbt.api.event.v1.StudyIngestedH\x00\x88\x01\x01\x42\t\n\x07_result\"#\n\x12ListStudiesRequest\x12\r\n\x05limit\x18\x01 \x01(\r\"<\n\x13ListStudiesResponse\x12%\n\x05steps\x18\x01 \x03(\x0b\x32\x16.vbt.api.event.v1.Step\"$\n\x11WatchStudyRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\":\n\x12WatchStudyResponse\x12$\n\x04step\x18\x01 \x01(\x0b\x32\x16.vbt.api.event.v1.Step\"%\n\x12\x43\x61ncelStudyRequest\x12\x0f\n\x07\x63\x61se_id\x18\x01 \x01(\t\"\'\n\x13\x43\x61ncelStudyResponse\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x08*\x9e\x01\n\x07\x46ileUse\x12\x18\n\x14\x46ILE_USE_UNSPECIFIED\x10\x00\x12\x11\n\rFILE_USE_SEEG\x10\x01\x12\x10\n\x0c\x46ILE_USE_EEG\x10\x02\x12\x10\n\x0c\x46ILE_USE_MEG\x10\x03\x12\x17\n\x13\x46ILE_USE_ELECTRODES\x10\x04\x12\x14\n\x10\x46ILE_USE_LESIONS\x10\x05\x12\x13\n\x0f\x46ILE_USE_BESIDE\x10\x06\x32\xcb\x04\n\x0c\x44icomService\x12h\n\x0fSubmitInstances\x12(.vbt.api.dicom.v1.SubmitInstancesRequest\x1a).vbt.api.dicom.v1.SubmitInstancesResponse(\x01\x12k\n\x10\x41ttachRecordings\x12).vbt.api.dicom.v1.AttachRecordingsRequest\x1a*.vbt.api.dicom.v1.AttachRecordingsResponse(\x01\x12Q\n\x08GetStudy\x12!.vbt.api.dicom.v1.GetStudyRequest\x1a\".vbt.api.dicom.v1.GetStudyResponse\x12Z\n\x0bListStudies\x12$.vbt.api.dicom.v1.ListStudiesRequest\x1a%.vbt.api.dicom.v1.ListStudiesResponse\x12Y\n\nWatchStudy\x12#.vbt.api.dicom.v1.WatchStudyRequest\x1a$.vbt.api.dicom.v1.WatchStudyResponse0\x01\x12Z\n\x0b\x43\x61ncelStudy\x12$.vbt.api.dicom.v1.CancelStudyRequest\x1a%.vbt.api.dicom.v1.CancelStudyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vbt.api.dicom.v1.dicom_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_FILEUSE']._serialized_start=980
+  _globals['_FILEUSE']._serialized_end=1138
   _globals['_SUBMITINSTANCESREQUEST']._serialized_start=109
   _globals['_SUBMITINSTANCESREQUEST']._serialized_end=162
   _globals['_SUBMITINSTANCESRESPONSE']._serialized_start=164
   _globals['_SUBMITINSTANCESRESPONSE']._serialized_end=246
-  _globals['_GETSTUDYREQUEST']._serialized_start=248
-  _globals['_GETSTUDYREQUEST']._serialized_end=282
-  _globals['_GETSTUDYRESPONSE']._serialized_start=284
-  _globals['_GETSTUDYRESPONSE']._serialized_end=405
-  _globals['_LISTSTUDIESREQUEST']._serialized_start=407
-  _globals['_LISTSTUDIESREQUEST']._serialized_end=442
-  _globals['_LISTSTUDIESRESPONSE']._serialized_start=444
-  _globals['_LISTSTUDIESRESPONSE']._serialized_end=504
-  _globals['_WATCHSTUDYREQUEST']._serialized_start=506
-  _globals['_WATCHSTUDYREQUEST']._serialized_end=542
-  _globals['_WATCHSTUDYRESPONSE']._serialized_start=544
-  _globals['_WATCHSTUDYRESPONSE']._serialized_end=602
-  _globals['_CANCELSTUDYREQUEST']._serialized_start=604
-  _globals['_CANCELSTUDYREQUEST']._serialized_end=641
-  _globals['_CANCELSTUDYRESPONSE']._serialized_start=643
-  _globals['_CANCELSTUDYRESPONSE']._serialized_end=682
-  _globals['_DICOMSERVICE']._serialized_start=685
-  _globals['_DICOMSERVICE']._serialized_end=1163
+  _globals['_ATTACHRECORDINGSREQUEST']._serialized_start=249
+  _globals['_ATTACHRECORDINGSREQUEST']._serialized_end=401
+  _globals['_ATTACHRECORDINGSRESPONSE']._serialized_start=404
+  _globals['_ATTACHRECORDINGSRESPONSE']._serialized_end=541
+  _globals['_GETSTUDYREQUEST']._serialized_start=543
+  _globals['_GETSTUDYREQUEST']._serialized_end=577
+  _globals['_GETSTUDYRESPONSE']._serialized_start=579
+  _globals['_GETSTUDYRESPONSE']._serialized_end=700
+  _globals['_LISTSTUDIESREQUEST']._serialized_start=702
+  _globals['_LISTSTUDIESREQUEST']._serialized_end=737
+  _globals['_LISTSTUDIESRESPONSE']._serialized_start=739
+  _globals['_LISTSTUDIESRESPONSE']._serialized_end=799
+  _globals['_WATCHSTUDYREQUEST']._serialized_start=801
+  _globals['_WATCHSTUDYREQUEST']._serialized_end=837
+  _globals['_WATCHSTUDYRESPONSE']._serialized_start=839
+  _globals['_WATCHSTUDYRESPONSE']._serialized_end=897
+  _globals['_CANCELSTUDYREQUEST']._serialized_start=899
+  _globals['_CANCELSTUDYREQUEST']._serialized_end=936
+  _globals['_CANCELSTUDYRESPONSE']._serialized_start=938
+  _globals['_CANCELSTUDYRESPONSE']._serialized_end=977
+  _globals['_DICOMSERVICE']._serialized_start=1141
+  _globals['_DICOMSERVICE']._serialized_end=1728
 # @@protoc_insertion_point(module_scope)

@@ -1,12 +1,30 @@
 from vbt.api.event.v1 import event_pb2 as _event_pb2
 from vbt.api.event.v1 import step_pb2 as _step_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class FileUse(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FILE_USE_UNSPECIFIED: _ClassVar[FileUse]
+    FILE_USE_SEEG: _ClassVar[FileUse]
+    FILE_USE_EEG: _ClassVar[FileUse]
+    FILE_USE_MEG: _ClassVar[FileUse]
+    FILE_USE_ELECTRODES: _ClassVar[FileUse]
+    FILE_USE_LESIONS: _ClassVar[FileUse]
+    FILE_USE_BESIDE: _ClassVar[FileUse]
+FILE_USE_UNSPECIFIED: FileUse
+FILE_USE_SEEG: FileUse
+FILE_USE_EEG: FileUse
+FILE_USE_MEG: FileUse
+FILE_USE_ELECTRODES: FileUse
+FILE_USE_LESIONS: FileUse
+FILE_USE_BESIDE: FileUse
 
 class SubmitInstancesRequest(_message.Message):
     __slots__ = ("chunk", "last")
@@ -25,6 +43,36 @@ class SubmitInstancesResponse(_message.Message):
     duplicates: int
     quarantined: int
     def __init__(self, stored: _Optional[int] = ..., duplicates: _Optional[int] = ..., quarantined: _Optional[int] = ...) -> None: ...
+
+class AttachRecordingsRequest(_message.Message):
+    __slots__ = ("case_id", "protocol", "region_labels", "use", "name", "chunk")
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    REGION_LABELS_FIELD_NUMBER: _ClassVar[int]
+    USE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    case_id: str
+    protocol: str
+    region_labels: _containers.RepeatedScalarFieldContainer[str]
+    use: FileUse
+    name: str
+    chunk: bytes
+    def __init__(self, case_id: _Optional[str] = ..., protocol: _Optional[str] = ..., region_labels: _Optional[_Iterable[str]] = ..., use: _Optional[_Union[FileUse, str]] = ..., name: _Optional[str] = ..., chunk: _Optional[bytes] = ...) -> None: ...
+
+class AttachRecordingsResponse(_message.Message):
+    __slots__ = ("case_id", "revision", "protocol", "changed", "checks")
+    CASE_ID_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    CHECKS_FIELD_NUMBER: _ClassVar[int]
+    case_id: str
+    revision: int
+    protocol: str
+    changed: bool
+    checks: _containers.RepeatedCompositeFieldContainer[_event_pb2.Check]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., changed: _Optional[bool] = ..., checks: _Optional[_Iterable[_Union[_event_pb2.Check, _Mapping]]] = ...) -> None: ...
 
 class GetStudyRequest(_message.Message):
     __slots__ = ("case_id",)

@@ -40,6 +40,11 @@ class DicomServiceStub:
                 request_serializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.SubmitInstancesRequest.SerializeToString,
                 response_deserializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.SubmitInstancesResponse.FromString,
                 _registered_method=True)
+        self.AttachRecordings = channel.stream_unary(
+                '/vbt.api.dicom.v1.DicomService/AttachRecordings',
+                request_serializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.AttachRecordingsRequest.SerializeToString,
+                response_deserializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.AttachRecordingsResponse.FromString,
+                _registered_method=True)
         self.GetStudy = channel.unary_unary(
                 '/vbt.api.dicom.v1.DicomService/GetStudy',
                 request_serializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.GetStudyRequest.SerializeToString,
@@ -68,6 +73,13 @@ class DicomServiceServicer:
 
     def SubmitInstances(self, request_iterator, context):
         """Stores the instances of one study; it becomes a case after the quiet time, as by C-STORE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AttachRecordings(self, request_iterator, context):
+        """Attaches recordings, a lesion mask or a resection plan to a case, all in one revision or none; `vbt attach` over gRPC.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,6 +120,11 @@ def add_DicomServiceServicer_to_server(servicer, server):
                     servicer.SubmitInstances,
                     request_deserializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.SubmitInstancesRequest.FromString,
                     response_serializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.SubmitInstancesResponse.SerializeToString,
+            ),
+            'AttachRecordings': grpc.stream_unary_rpc_method_handler(
+                    servicer.AttachRecordings,
+                    request_deserializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.AttachRecordingsRequest.FromString,
+                    response_serializer=vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.AttachRecordingsResponse.SerializeToString,
             ),
             'GetStudy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStudy,
@@ -158,6 +175,33 @@ class DicomService:
             '/vbt.api.dicom.v1.DicomService/SubmitInstances',
             vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.SubmitInstancesRequest.SerializeToString,
             vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.SubmitInstancesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AttachRecordings(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/vbt.api.dicom.v1.DicomService/AttachRecordings',
+            vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.AttachRecordingsRequest.SerializeToString,
+            vbt_dot_api_dot_dicom_dot_v1_dot_dicom__pb2.AttachRecordingsResponse.FromString,
             options,
             channel_credentials,
             insecure,
