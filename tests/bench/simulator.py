@@ -119,7 +119,7 @@ def rows() -> Iterator[Row]:
         yield Row(section, "tvboptim", BEST_TVBOPTIM, 0.2, sets=SETS, **changed)
         lanes = "8 x 8 lanes" if numba else "8 x 8 lanes, no sigmoid"
         yield Row(section, "tvbk", lanes, 0.5, sets=SETS, same_problem=numba, **changed)
-    yield Row("gradient", OURS, "xla", 2.0, least=1.0, script="gradient")
+    yield Row("gradient", OURS, "single", 2.0, least=1.0, script="gradient")
     yield Row("hour to BOLD", OURS, "single", 3600.0, least=36.0, script="hour")
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from measure import problem, report
 
 from vbt.simulation import MontbrioPazoRoxin, Network, TemporalAverage, differentiable
@@ -23,9 +25,12 @@ network = Network(
 )
 
 
-def compiled(seconds: float) -> tuple[Any, Any, Any, Any]:
-    """Forward run, gradient by mass, noise and initial state, the same and by weights, all compiled; and the inputs."""
+def compiled(seconds: float) -> tuple[Any, Any, Any, Any, int]:
+    """Forward run, gradient by mass, noise and initial state, the same and by weights; inputs; bytes of arrays."""
+    tracemalloc.start()
     run, inputs = differentiable([network], [0], duration=seconds, monitors=[TemporalAverage(0.1)], dt=asked.dt)
+    arrays = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)])
+    tracemalloc.stop()
 
     def loss(inputs: Any) -> jax.Array:
         return jnp.mean(run(inputs)[0] ** 2)
@@ -34,31 +39,46 @@ def compiled(seconds: float) -> tuple[Any, Any, Any, Any]:
         return loss(inputs._replace(weights=jax.lax.stop_gradient(inputs.weights)))
 
     functions = loss, jax.grad(loss_without_weights), jax.grad(loss)
-    return (*(jax.jit(function).lower(inputs).compile() for function in functions), inputs)
+    return (*(jax.jit(function).lower(inputs).compile() for function in functions), inputs, _bytes(arrays))
 
 
-def seconds_of(function: Any, inputs: Any) -> float:
-    taken = []
-    for _ in range(3):
-        started = time.process_time()
-        jax.block_until_ready(function(inputs))
-        taken.append(time.process_time() - started)
-    return min(taken)
+def _bytes(arrays: tracemalloc.Snapshot) -> int:
+    return sum(statistic.size for statistic in arrays.statistics("lineno"))
+
+
+def bytes_of(function: Any, inputs: Any, kept: int) -> int:
+    """XLA's memory of a function, and NumPy's: what is kept for it, and what a call takes."""
+    jax.block_until_ready(function(inputs))
+    tracemalloc.start()
+    jax.block_until_ready(function(inputs))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return int(function.memory_analysis().temp_size_in_bytes) + kept + peak
+
+
+def seconds_of(functions: tuple[Any, ...], inputs: Any) -> list[float]:
+    """The least of many for each, in turns: what disturbs one disturbs all."""
+    taken: list[list[float]] = [[] for _ in functions]
+    for _ in range(15):
+        for times, function in zip(taken, functions, strict=True):
+            started = time.process_time()
+            jax.block_until_ready(function(inputs))
+            times.append(time.process_time() - started)
+    return [min(times) for times in taken]
 
 
 started = time.process_time()
-forward, backward, by_weights, inputs = compiled(asked.seconds)
+forward, backward, by_weights, inputs, kept = compiled(asked.seconds)
 compiling = time.process_time() - started
-four_times = compiled(4 * asked.seconds)[1]
-once = seconds_of(forward, inputs)
+_, four_times, _, same, kept_for_four = compiled(4 * asked.seconds)
+once, without, everything = seconds_of((forward, backward, by_weights), inputs)
+memory = bytes_of(backward, inputs, kept)
 report(
     rate=asked.seconds / once,
     compile_seconds=compiling,
     mean=float(forward(inputs)) ** 0.5,
-    gradient_over_forward=round(seconds_of(backward, inputs) / once, 2),
-    with_weights=round(seconds_of(by_weights, inputs) / once, 2),
-    gradient_memory_mib=round(backward.memory_analysis().temp_size_in_bytes / 2**20, 2),
-    memory_of_four_times_the_steps=round(
-        four_times.memory_analysis().temp_size_in_bytes / backward.memory_analysis().temp_size_in_bytes, 2
-    ),
+    gradient_over_forward=round(without / once, 2),
+    with_weights=round(everything / once, 2),
+    gradient_memory_mib=round(memory / 2**20, 2),
+    memory_of_four_times_the_steps=round(bytes_of(four_times, same, kept_for_four) / memory, 2),
 )
