@@ -4,7 +4,8 @@ A lane is one run. Tracts at least one block long are gathered for a whole block
 a small window, instant ones from the state itself. Noise is drawn a chunk at a time outside the block loop and depends
 on nothing but a lane's seed and the step (`_noise`). The inner loops stay rolled: unrolling is slower here.
 
-This form runs on any device and has derivatives; on a CPU `_native` runs the same scheme faster.
+This form runs on any device and has derivatives of both modes; on a CPU `_native` and `_adjoint` run the same scheme
+faster.
 """
 
 from __future__ import annotations
