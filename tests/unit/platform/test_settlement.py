@@ -117,6 +117,22 @@ def test_an_effect_commits_with_its_event_and_its_audit_entry(line: Line) -> Non
     assert stage.peak_rss_bytes > 1_000_000
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_comes_afterwards_waits_until_the_effect_is_durable(line: Line, *, fails: bool) -> None:
+    seen: list[Status] = []
+
+    def clearing(event: Event, context: StageContext) -> Effects:
+        def apply(connection: sa.Connection) -> None:
+            cases.set_status(connection, event.subject, Status.DONE)
+            if fails:
+                raise RuntimeError
+
+        return replace(_build(event, context), apply=[apply], afterwards=[lambda: seen.append(line.read().status)])
+
+    line.settle(clearing)
+    assert seen == ([] if fails else [Status.DONE])
+
+
 def test_an_effect_that_fails_half_way_leaves_nothing(line: Line) -> None:
     def broken(event: Event, context: StageContext) -> Effects:
         good = _build(event, context)
