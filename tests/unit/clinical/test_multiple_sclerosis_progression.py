@@ -79,6 +79,17 @@ def test_a_stronger_therapy_never_does_worse_in_the_same_future(white):
             assert (better.demyelinated + better.lost <= worse.demyelinated + worse.lost + 1e-12).all()
 
 
+def test_a_therapy_lets_through_the_lesions_below_its_relative_risk_alone(white):
+    events = white.events(5.0, RATES, np.random.default_rng(4))
+    below = events.marks < HALVED.relative_risk
+    assert 0 < below.sum() < len(below)
+    kept = Events(**{name: values[below] for name, values in vars(events).items()})
+    (expected,) = white.course(healthy(), kept, RATES, NO_THERAPY, np.array([5.0]))
+    (found,) = white.course(healthy(), events, RATES, HALVED, np.array([5.0]))
+    np.testing.assert_array_equal(found.demyelinated, expected.demyelinated)
+    np.testing.assert_array_equal(found.lost, expected.lost)
+
+
 def test_without_new_lesions_repair_or_loss_nothing_changes(white):
     still = Rates(lesions=0.0, repair=0.0, loss=0.0)
     rng = np.random.default_rng(2)
