@@ -33,6 +33,8 @@ from vbt.inference._sbc import SbcResult as SbcResult
 from vbt.inference._sbc import Simulated as Simulated
 from vbt.inference._sbc import sbc as sbc
 from vbt.inference._sbc_picture import rank_picture as rank_picture
+from vbt.inference._seizure import SeizureCalibration as SeizureCalibration
+from vbt.inference._seizure import calibrate_seizure as calibrate_seizure
 from vbt.inference._verdict import GateCheck as GateCheck
 from vbt.inference._verdict import gate_checks as gate_checks
 from vbt.inference._verdict import gate_report as gate_report
