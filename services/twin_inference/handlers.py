@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 from twin_inference.time_left import TimeLeft
 from vbt.api.event.v1 import event_pb2
@@ -14,7 +13,7 @@ from vbt.connectome import Connectome
 from vbt.errors import Rejected, Unsound
 from vbt.inference import Calibration, gate_checks
 from vbt.platform import events, wire
-from vbt.platform.checkpoints import remove_checkpoints, step_checkpoint
+from vbt.platform.checkpoints import StepCheckpoint, step_checkpoint
 from vbt.platform.events import Event
 from vbt.platform.objects import Objects
 from vbt.platform.stage_context import Effects, StageContext
@@ -34,12 +33,12 @@ class TwinCalibrator:
 
     def __call__(self, event: Event, context: StageContext) -> Effects:
         built = wire.decode(event, event_pb2.ConnectomeBuilt)
-        forget = partial(remove_checkpoints, self.objects, event.subject)
+        checkpoint = step_checkpoint(self.objects, context, str(self.rng_seed))
         try:
-            calibration = self._calibrate(built, context)
+            calibration = self._calibrate(built, checkpoint, context)
         except (Rejected, Unsound):
             # Refused or cancelled: nobody goes on from here.
-            forget()
+            checkpoint.remove()
             raise
         message = self._message(event, built, calibration)
         given = [built.connectome, *wire.recorded(built).values()]
@@ -58,10 +57,12 @@ class TwinCalibrator:
                 "rng_seed": self.rng_seed,
                 "gate": _gate(calibration),
             },
-            afterwards=[forget],
+            afterwards=[checkpoint.remove],
         )
 
-    def _calibrate(self, built: event_pb2.ConnectomeBuilt, context: StageContext) -> Calibration:
+    def _calibrate(
+        self, built: event_pb2.ConnectomeBuilt, checkpoint: StepCheckpoint, context: StageContext
+    ) -> Calibration:
         application = application_of(built.protocol)
         recordings = Recordings.of(wire.recordings(built, self.objects))
         require_recordings(application, recordings)
@@ -70,7 +71,7 @@ class TwinCalibrator:
             recordings,
             rng_seed=self.rng_seed,
             progress=TimeLeft(context.progress),
-            checkpoint=step_checkpoint(self.objects, context, str(self.rng_seed)),
+            checkpoint=checkpoint,
         )
         return calibration
 

@@ -50,6 +50,10 @@ class StepCheckpoint:
         except (BaseError, OSError) as error:
             _tell("checkpoint.not-kept", error)
 
+    def remove(self) -> None:
+        """Remove all that this step kept; another revision of the case may be at work beside it."""
+        _remove(self.objects, list(_kept(self.objects, self.place)))
+
 
 def step_checkpoint(objects: Objects, context: StageContext, *given: str) -> StepCheckpoint:
     """The checkpoint of a step on the event it works on; what other inputs of the case left is removed.
@@ -62,22 +66,22 @@ def step_checkpoint(objects: Objects, context: StageContext, *given: str) -> Ste
     parts = (context.stage, context.software.digest, str(event.revision), *given)
     told = hashlib.sha256("\0".join(parts).encode() + event.value).hexdigest()
     place = f"{_folder_of(event.subject)}/{event.revision}-{told[:32]}"
-    _remove(objects, [name for name in _kept(objects, event.subject) if not name.startswith(f"{place}/")])
+    _remove(objects, [name for name in _kept(objects, _folder_of(event.subject)) if not name.startswith(f"{place}/")])
     return StepCheckpoint(objects, place)
 
 
 def remove_checkpoints(objects: Objects, case_id: str) -> int:
     """Remove all that is kept for a case; how many objects it was."""
-    return _remove(objects, list(_kept(objects, case_id)))
+    return _remove(objects, list(_kept(objects, _folder_of(case_id))))
 
 
 def _folder_of(case_id: str) -> str:
     return f"{_FOLDER}/{case_id}"
 
 
-def _kept(objects: Objects, case_id: str) -> Iterator[str]:
+def _kept(objects: Objects, folder: str) -> Iterator[str]:
     try:
-        for page in obstore.list(objects.store, f"{_folder_of(case_id)}/"):
+        for page in obstore.list(objects.store, f"{folder}/"):
             yield from (found["path"] for found in page)
     except (BaseError, OSError) as error:
         _tell("checkpoint.not-found", error)

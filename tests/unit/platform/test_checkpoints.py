@@ -87,6 +87,19 @@ def test_removal_leaves_other_cases_and_the_artifacts(objects: Objects, context:
     assert [path.name for path in files(objects)] == [artifact.sha256]
 
 
+def test_a_step_removes_what_it_kept_and_not_what_a_newer_revision_keeps(
+    objects: Objects, context: StageContext
+) -> None:
+    old = step_checkpoint(objects, context)
+    context.event = replace(context.event, revision=2)
+    new = step_checkpoint(objects, context)
+    new.save("chain-0", b"newer draws")
+    old.save("chain-0", b"late draws")
+    old.remove()
+    assert old.load("chain-0") is None
+    assert new.load("chain-0") == b"newer draws"
+
+
 def test_a_store_that_cannot_be_written_costs_the_checkpoint_only(objects: Objects, context: StageContext) -> None:
     checkpoint = step_checkpoint(objects, context)
     place = Path(objects.url.removeprefix("file://")) / "checkpoints"
