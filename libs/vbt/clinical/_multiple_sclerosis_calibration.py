@@ -64,8 +64,8 @@ PREDICTED = {
     "mean-delay": ("Mean conduction delay over all connections", "ms"),
     "lesion-delay": ("Part of it that lesions add", "ms"),
     "alpha-peak": ("Peak of the model's median region, 5 to 15 Hz", "Hz"),
-    "alpha-frequency": ("Centre of gravity of the median region's power, 5 to 15 Hz", "Hz"),
-    "alpha-frequency-change": ("Change of that centre by the lesions", "Hz"),
+    "alpha-frequency": ("Alpha gravity frequency of the median region, 5 to 15 Hz", "Hz"),
+    "alpha-frequency-change": ("Change of the gravity frequency by the lesions", "Hz"),
     "alpha-share": ("Power from 8 to 13 Hz as a part of that from 2 to 41 Hz", "%"),
     "alpha-share-change": ("Change of that part by the lesions", "%"),
 }

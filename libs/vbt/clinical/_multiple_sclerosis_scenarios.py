@@ -38,7 +38,7 @@ EASED = 0.5  # of the lesion delay factor, that a drug like fampridine is suppos
 # code: (label, UCUM unit)
 ENDPOINTS = {
     "effective-velocity": ("Effective conduction velocity", "m/s"),
-    "alpha-frequency": ("Centre of gravity of the median region's power, 5 to 15 Hz", "Hz"),
+    "alpha-frequency": ("Alpha gravity frequency", "Hz"),
     "efficiency": ("Network efficiency relative to now", "%"),
     "demyelinated": ("Demyelinated axons", "%"),
     "lost": ("Axons lost since now", "%"),
@@ -46,7 +46,7 @@ ENDPOINTS = {
 IMMEDIATE = {
     "effective-velocity": ("Change of the effective conduction velocity", "m/s"),
     "mean-delay": ("Change of the mean delay", "ms"),
-    "alpha-frequency": ("Change of the centre of gravity of the median region's power, 5 to 15 Hz", "Hz"),
+    "alpha-frequency": ("Change of the alpha gravity frequency", "Hz"),
     "alpha-share": ("Change of the part of the power from 8 to 13 Hz", "%"),
 }
 NOT_KNOWN = "how much lesions delay is not identifiable from this recording"
