@@ -1,0 +1,346 @@
+"""Resections and stimulation tried on an epileptic twin over posterior draws, and random resections beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from vbt.clinical._epilepsy_gain import region_volumes
+from vbt.clinical._epilepsy_resections import RegionSet, Tried, minimal, random_sets, resectable, search
+from vbt.clinical._epilepsy_rest import leading_eigenvalue, margin, network_thresholds
+from vbt.clinical._epilepsy_stimulation import TRAINS, provoked
+from vbt.clinical._epilepsy_twins import TIME_STEP, Twins, coupling_weights, unseen_as_healthy
+from vbt.clinical.application import Recordings
+from vbt.connectome import Connectome
+from vbt.errors import Rejected, Unsound
+from vbt.inference import SeizureCalibration
+from vbt.simulation import ReplayManifest, one_blas_thread, record
+
+DRAWS = 100  # behind every number reported; 100 of 100 has a 90 % interval from 0.97
+SCREENING_DRAWS = 16  # of the search, that finds what is worth all draws
+RESERVE_DRAWS = 24
+SUSPECTS = 8
+LARGEST = 4  # regions in a searched set
+LISTED = 8  # searched sets that are run with all draws
+FUTILE = 3  # sets listed although no draw is free of seizures without them
+RANDOM_SETS = 20  # per size
+STIMULATED = 4
+_LEAST_UNITS, _MOST_UNITS = 200.0, 400.0  # in 200 units z has forgotten its start; rest is lost by then or kept
+
+Origin = Literal["none", "searched", "clinician", "random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resection:
+    """A set of regions removed from the twin, and who proposed it; indices among the regions of the calibration."""
+
+    regions: tuple[int, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeizureScenarios:
+    """What became of the twin's seizures.
+
+    Parameters
+    ----------
+    draws : indices of the posterior draws, chains joined end to end
+    volumes : cm³ of every region
+    resections : the untouched twin first, then the searched sets, the best first, the clinician's, and random ones
+    spread : how many regions seize; no seizure where 0
+    reserve : by how much all excitabilities could still rise together without a seizure, over the first few draws;
+        negative where rest is lost already, NaN for random sets
+    recruited : fraction of draws in which each region seizes in the untouched twin
+    thresholds : excitability above which each region seizes by itself where it sits, its neighbours at rest
+    leading : largest real part of the coupled Jacobian's eigenvalues, per unit of model time
+    unseen : regions taken not to start seizures, since the recording does not inform them
+    stimulated : regions; provoked : whether a seizure followed, for trains of 50 and of 1 Hz
+    searched : how many sets the search tried
+    """
+
+    region_labels: tuple[str, ...]
+    draws: Int[np.ndarray, " draw"]
+    volumes: Float[np.ndarray, " region"]
+    resections: tuple[Resection, ...]
+    spread: Int[np.ndarray, "resection draw"]
+    reserve: Float[np.ndarray, "resection reserve_draw"]
+    recruited: Float[np.ndarray, " region"]
+    thresholds: Float[np.ndarray, "draw region"]
+    leading: Float[np.ndarray, " reserve_draw"]
+    unseen: Bool[np.ndarray, " region"]
+    stimulated: Int[np.ndarray, " target"]
+    provoked: Bool[np.ndarray, "train target reserve_draw"]
+    searched: int
+    manifest: ReplayManifest
+
+    def free(self, index: int) -> float:
+        """Fraction of draws without a seizure after a resection."""
+        return float((self.spread[index] == 0).mean())
+
+    def volume(self, index: int) -> float:
+        """cm³ removed."""
+        return float(self.volumes[list(self.resections[index].regions)].sum())
+
+    def of(self, origin: Origin) -> list[int]:
+        """Indices of the resections of one origin."""
+        return [index for index, resection in enumerate(self.resections) if resection.origin == origin]
+
+    def name(self, index: int) -> str:
+        """The regions removed, as a clinician reads them."""
+        return " + ".join(self.region_labels[region] for region in self.resections[index].regions) or "none"
+
+    def to_npz(self) -> bytes:
+        """An ``.npz`` archive without pickles, the same bytes for the same scenarios."""
+        buffer = io.BytesIO()
+        plain = {
+            "region_labels": self.region_labels,
+            "resections": [dataclasses.asdict(resection) for resection in self.resections],
+            "searched": self.searched,
+            "manifest": dataclasses.asdict(self.manifest),
+        }
+        arrays = {name: getattr(self, name) for name in _ARRAYS}
+        np.savez_compressed(buffer, record=np.array(json.dumps(plain, sort_keys=True)), **arrays)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, content: bytes) -> SeizureScenarios:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            plain = json.loads(str(archive["record"]))
+            return cls(
+                region_labels=tuple(plain["region_labels"]),
+                resections=tuple(
+                    Resection(regions=tuple(r["regions"]), origin=r["origin"]) for r in plain["resections"]
+                ),
+                searched=plain["searched"],
+                manifest=ReplayManifest.from_json(json.dumps(plain["manifest"])),
+                **{name: archive[name] for name in _ARRAYS},
+            )
+
+
+_ARRAYS = (
+    "draws", "volumes", "spread", "reserve", "recruited", "thresholds", "leading", "unseen", "stimulated", "provoked",
+)  # fmt: skip
+
+
+@one_blas_thread
+def run_scenarios(
+    connectome: Connectome,
+    recordings: Recordings,
+    calibration: SeizureCalibration,
+    /,
+    *,
+    rng_seed: int,
+    duration: float,
+    progress: Callable[[str, float], None],
+    draws: int = DRAWS,
+) -> SeizureScenarios:
+    """Remove and stimulate regions of the twin over posterior draws, from the quiet time between seizures on.
+
+    Parameters
+    ----------
+    recordings : with ``labels``, and with the clinician's ``resection`` where there is one
+    duration : s of each run; no less than 200 and no more than 400 units of model time are run
+    draws : number of posterior draws, spread evenly over the chains
+
+    Raises
+    ------
+    Rejected
+        ``labels-missing`` without a labels image; ``resection-unknown-region`` where the clinician's set names one.
+    Unsound
+        where the calibration is unsound.
+    """
+    if not calibration.sound:
+        raise Unsound(
+            "calibration-unsound",
+            rule="scenarios are run on a calibration that passed its gate only",
+            got=f"{len(calibration.reasons)} failed checks",
+            action="see the calibration's reasons; do not use this twin",
+        )
+    laboratory = _Laboratory(connectome, recordings, calibration, duration, draws, progress)
+    listed, searched = laboratory.candidates(rng_seed)
+    return laboratory.measured(listed, searched, rng_seed)
+
+
+class _Laboratory:
+    """The twins of some posterior draws, and what is to be known of them before anything is removed."""
+
+    def __init__(
+        self,
+        connectome: Connectome,
+        recordings: Recordings,
+        calibration: SeizureCalibration,
+        duration: float,
+        draws: int,
+        progress: Callable[[str, float], None],
+    ) -> None:
+        self.labels, self.progress = calibration.region_labels, progress
+        used = calibration.used_regions
+        total = calibration.draws["K"].size
+        self.chosen = np.linspace(0, total - 1, min(draws, total)).round().astype(int)
+        self.unseen = ~calibration.identifiable_regions
+        eta = calibration.draws["eta"].reshape(total, -1)[self.chosen]
+        self.seconds_per_unit = calibration.seconds_per_unit
+        self.twins = Twins(
+            eta=unseen_as_healthy(eta, ~self.unseen),
+            coupling=calibration.draws["K"].ravel()[self.chosen],
+            weights=coupling_weights(connectome.weights[np.ix_(used, used)]),
+            units=float(np.clip(duration / self.seconds_per_unit, _LEAST_UNITS, _MOST_UNITS)),
+        )
+        self.volumes = region_volumes(require_labels(recordings), len(connectome.region_labels))[used]
+        self.clinician = _indices(recordings.resection, self.labels)
+        self.thresholds = np.stack(
+            [
+                network_thresholds(eta, float(coupling), self.twins.weights)
+                for eta, coupling in zip(self.twins.eta, self.twins.coupling, strict=True)
+            ]
+        )
+        progress("untouched twin", 0.0)
+        self.untouched = self.twins.recruited([()], self.size)[0]
+
+    @property
+    def size(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def suspects(self) -> list[int]:
+        """Regions by how often they start seizures on their own, then by how often and how nearly they seize."""
+        starts = (self.twins.eta > self.thresholds).mean(axis=0)
+        seizes = self.untouched.mean(axis=0)
+        excess = np.median(self.twins.eta - self.thresholds, axis=0)
+        return [int(region) for region in np.lexsort((-excess, -seizes, -starts))]
+
+    def candidates(self, rng_seed: int) -> tuple[list[Resection], int]:
+        """What is to be run with all draws, and how many sets were tried to find it."""
+        allowed = resectable(self.labels)
+        pool = [region for region in self.suspects if allowed[region] and not self.unseen[region]][:SUSPECTS]
+        pool += [region for region in self.clinician if region not in pool]
+        screening = min(SCREENING_DRAWS, self.size)
+
+        def recruit(sets: Sequence[RegionSet]) -> Int[np.ndarray, "set draw"]:
+            found = self.twins.recruited(
+                sets, screening, lambda done: self.progress("searching resections", 0.4 * done)
+            )
+            return np.asarray(found.sum(axis=2))
+
+        tried = search(pool, recruit, self.volumes, LARGEST) if pool else ()
+        return self._listed(tried, allowed, rng_seed), len(tried)
+
+    def _listed(self, tried: tuple[Tried, ...], allowed: np.ndarray, rng_seed: int) -> list[Resection]:
+        listed = [Resection(regions=(), origin="none")]
+        best = [one for place, one in enumerate(minimal(tried)[:LISTED]) if one.free > 0.0 or place < FUTILE]
+        listed += [Resection(regions=one.regions, origin="searched") for one in best]
+        sizes = {len(one.regions) for one in best[:1]}
+        if self.clinician:
+            listed.append(Resection(regions=self.clinician, origin="clinician"))
+            sizes.add(len(self.clinician))
+        others = [int(region) for region in np.flatnonzero(allowed)]
+        for size in sorted(sizes):
+            if size < len(others):
+                sets = random_sets(others, size, RANDOM_SETS, rng_seed)
+                listed += [Resection(regions=chosen, origin="random") for chosen in sets]
+        return listed
+
+    def measured(self, listed: list[Resection], searched: int, rng_seed: int) -> SeizureScenarios:
+        """Every listed resection with all draws, the best first, and stimulation."""
+        counts = self.twins.recruited(
+            [resection.regions for resection in listed],
+            self.size,
+            lambda done: self.progress("resections", 0.4 + 0.4 * done),
+        ).sum(axis=2)
+        order = sorted(range(len(listed)), key=lambda i: _rank(listed[i], counts[i], self.volumes))
+        resections, spread = [listed[i] for i in order], counts[order]
+        few = min(RESERVE_DRAWS, self.size)
+        self.progress("reserves", 0.8)
+        reserve = np.array([self._reserve(resection, few) for resection in resections])
+        targets = [region for region in self.suspects if not self.unseen[region]][:STIMULATED]
+        answers = provoked(
+            self.twins, targets, few, self.seconds_per_unit, lambda done: self.progress("stimulation", 0.9 + 0.1 * done)
+        )
+        leading = np.array(
+            [
+                leading_eigenvalue(self.twins.eta[draw], float(self.twins.coupling[draw]), self.twins.weights)
+                for draw in range(few)
+            ]
+        )
+        outcomes = {
+            "spread": spread, "reserve": reserve, "recruited": self.untouched.mean(axis=0),
+            "thresholds": self.thresholds, "leading": leading, "provoked": answers,
+        }  # fmt: skip
+        return SeizureScenarios(
+            region_labels=self.labels,
+            draws=self.chosen,
+            volumes=self.volumes,
+            resections=tuple(resections),
+            unseen=self.unseen,
+            stimulated=np.array(targets, dtype=int),
+            searched=searched,
+            manifest=record(
+                "vbt.clinical.epilepsy.run_scenarios",
+                inputs={"eta": self.twins.eta, "K": self.twins.coupling, "weights": self.twins.weights},
+                outputs=outcomes,
+                parameters={
+                    "draws": [int(draw) for draw in self.chosen],
+                    "units": self.twins.units,
+                    "resections": [list(resection.regions) for resection in resections],
+                    "trains": {f"{frequency:g} Hz": seconds for frequency, seconds in TRAINS.items()},
+                },
+                seeds=(rng_seed,),
+                dt=TIME_STEP,
+                precision="single",
+                batch_shape=(len(self.labels),),
+            ),
+            **outcomes,
+        )
+
+    def _reserve(self, resection: Resection, draws: int) -> list[float]:
+        left = np.delete(np.arange(len(self.labels)), list(resection.regions))
+        if resection.origin == "random" or not len(left):
+            return [float("nan")] * draws
+        weights = self.twins.weights[np.ix_(left, left)]
+        return [margin(self.twins.eta[draw, left], float(self.twins.coupling[draw]), weights) for draw in range(draws)]
+
+
+_ORDER: dict[str, int] = {"none": 0, "searched": 1, "clinician": 2, "random": 3}
+
+
+def _rank(resection: Resection, counts: np.ndarray, volumes: np.ndarray) -> tuple[int, float, float, float, RegionSet]:
+    volume = float(volumes[list(resection.regions)].sum())
+    free, spread = float((counts == 0).mean()), float(counts.mean())
+    return (_ORDER[resection.origin], -free, spread, volume, resection.regions)
+
+
+def require_labels(recordings: Recordings) -> nib.Nifti1Image:
+    """The labels image.
+
+    Raises
+    ------
+    Rejected : ``labels-missing``
+    """
+    if recordings.labels is None:
+        raise Rejected(
+            "labels-missing",
+            rule="an epileptic twin needs the labelled brain that its connectome was built on",
+            got="a connectome without its labels",
+            action="build the connectome of the case again",
+        )
+    return recordings.labels
+
+
+def _indices(chosen: tuple[str, ...], labels: tuple[str, ...]) -> tuple[int, ...]:
+    unknown = [label for label in chosen if label not in labels]
+    if unknown:
+        raise Rejected(
+            "resection-unknown-region",
+            rule="a planned resection names regions of the twin, such as lh.hippocampus",
+            got=f"{len(unknown)} of {len(chosen)} names that are none",
+            action="attach the plan again with the labels of the parcellation",
+        )
+    return tuple(sorted({labels.index(label) for label in chosen}))
