@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from standalone import show
+from standalone.calibrate import calibrate
 from standalone.simulate import simulate
 from vbt.errors import NotYet, TwinError
 
@@ -44,6 +45,7 @@ app.add_typer(ledger_app, name="ledger")
 app.add_typer(letters_app, name="dead-letters")
 app.add_typer(consent_app, name="consent")
 app.command()(simulate)
+app.command()(calibrate)
 
 Data = Annotated[Path, typer.Option("--data", help="The suite's directory, as given to `vbt up`.", envvar="VBT_DATA")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]

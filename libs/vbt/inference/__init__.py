@@ -1,5 +1,10 @@
 """Likelihoods, sampling, diagnostics and the gate between a posterior and a report."""
 
+from vbt.inference._amortised import AmortisedPosterior as AmortisedPosterior
+from vbt.inference._amortised_resting_state import AmortisedCalibration as AmortisedCalibration
+from vbt.inference._amortised_resting_state import AmortisedTwin as AmortisedTwin
+from vbt.inference._amortised_resting_state import calibrate_amortised as calibrate_amortised
+from vbt.inference._amortised_resting_state import train_amortised as train_amortised
 from vbt.inference._bands import BandSpectra as BandSpectra
 from vbt.inference._bands import band_spectra as band_spectra
 from vbt.inference._calibration import Calibration as Calibration
@@ -32,6 +37,8 @@ from vbt.inference._sbc import SbcParameter as SbcParameter
 from vbt.inference._sbc import SbcResult as SbcResult
 from vbt.inference._sbc import Simulated as Simulated
 from vbt.inference._sbc import sbc as sbc
+from vbt.inference._sbc_models import SBC_MODELS as SBC_MODELS
+from vbt.inference._sbc_models import sbc_model as sbc_model
 from vbt.inference._sbc_picture import rank_picture as rank_picture
 from vbt.inference._seizure import SeizureCalibration as SeizureCalibration
 from vbt.inference._seizure import calibrate_seizure as calibrate_seizure

@@ -30,6 +30,7 @@ SHRINKAGE_LIMIT = 0.3
 CHI_SQUARE_LIMIT = 1.05
 STARTS_LIMIT = 3
 NOVELTY_LIMIT = 0.999
+DISAGREEMENT_LIMIT = 1.0
 PREDICTIVE_LIMITS = (0.05, 0.95)
 
 
@@ -96,11 +97,13 @@ class FitDiagnostics:
 class Novelty:
     """How far a recording lies from everything that an amortised posterior was trained on.
 
-    ``quantile`` is the fraction of training simulations that lie nearer to their centre.
+    ``quantile`` is the fraction of training simulations that lie nearer to their centre, ``disagreement`` the largest
+    distance of one trained network's mean from that of all, in posterior standard deviations.
     """
 
     distance: float
     quantile: float
+    disagreement: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,12 +260,18 @@ def _fit_reasons(fit: FitDiagnostics) -> list[str]:
 
 
 def _novelty_reasons(novelty: Novelty) -> list[str]:
-    if novelty.quantile <= NOVELTY_LIMIT:  # a NaN is refused
-        return []
-    return [
-        f"out of distribution: farther from the training simulations than {novelty.quantile:.2%} of them, "
-        f"limit {NOVELTY_LIMIT:.1%}"
-    ]
+    reasons = []
+    if not novelty.quantile <= NOVELTY_LIMIT:
+        reasons.append(
+            f"out of distribution: farther from the training simulations than {novelty.quantile:.2%} of them, "
+            f"limit {NOVELTY_LIMIT:.1%}"
+        )
+    if not novelty.disagreement <= DISAGREEMENT_LIMIT:
+        reasons.append(
+            f"the trained networks disagree: by {novelty.disagreement:.2f} standard deviations, "
+            f"limit {DISAGREEMENT_LIMIT}"
+        )
+    return reasons
 
 
 def _missed(check: PredictiveCheck) -> str:

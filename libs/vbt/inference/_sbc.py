@@ -118,6 +118,11 @@ class SbcResult:
     parameters: tuple[SbcParameter, ...]
 
     @property
+    def fewest(self) -> int:
+        """Fits below which nothing is said about uniformity."""
+        return FEWEST
+
+    @property
     def level(self) -> float:
         return 1.0 - (1.0 - LEVEL) / len(self.parameters)
 

@@ -29,12 +29,13 @@ def rank_picture(result: SbcResult) -> bytes:
     columns = min(_COLUMNS, len(shown))
     rows = math.ceil(len(shown) / columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(0.6 + 2.3 * columns, 0.7 + 1.75 * rows), layout="constrained")
+        figure = Figure(figsize=(max(3.4, 0.6 + 2.3 * columns), 0.95 + 1.75 * rows), layout="constrained")
         for place, parameter in enumerate(shown, start=1):
             _panel(figure.add_subplot(rows, columns, place), result, parameter)
         figure.supxlabel(f"Rank of the truth among {result.thin} draws, as a fraction", fontsize=8)
         figure.supylabel("Distribution function − uniform", fontsize=8)
-        title = f"{result.model.replace('_', ' ')}: {result.fitted} of {result.replicates} simulated recordings fitted"
+        counted = f"{result.fitted} of {result.replicates} simulated recordings fitted"
+        title = f"{result.model.replace('_', ' ')}\n{counted}"
         figure.suptitle(title, fontsize=8.5, fontweight="bold")
         buffer = io.BytesIO()
         FigureCanvasAgg(figure)

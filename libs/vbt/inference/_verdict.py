@@ -143,9 +143,13 @@ def _fit_checks(fit: FitDiagnostics) -> list[GateCheck]:
 
 
 def _novelty_checks(novelty: Novelty) -> list[GateCheck]:
-    limit = _gate.NOVELTY_LIMIT
+    limit, apart = _gate.NOVELTY_LIMIT, _gate.DISAGREEMENT_LIMIT
     label = "Training simulations nearer to their centre than the recording, fraction"
-    return [_check("novelty", label, novelty.quantile, f"≤ {limit}", novelty.quantile <= limit)]
+    spread = "Largest difference between trained networks, in standard deviations"
+    return [
+        _check("novelty", label, novelty.quantile, f"≤ {limit}", novelty.quantile <= limit),
+        _check("disagreement", spread, novelty.disagreement, f"≤ {apart}", novelty.disagreement <= apart),
+    ]
 
 
 def _check(code: str, label: str, value: float, limit: str, passed: bool) -> GateCheck:

@@ -72,6 +72,7 @@ def _calibration() -> _Fitted:
         ({"fit": dataclasses.replace(FIT, starts_agreeing=2)}, "searches disagree"),
         ({"novelty": Novelty(distance=9.0, quantile=0.9995)}, "out of distribution"),
         ({"novelty": Novelty(distance=float("nan"), quantile=float("nan"))}, "out of distribution"),
+        ({"novelty": Novelty(distance=3.0, quantile=0.4, disagreement=1.1)}, "networks disagree"),
         ({"checks": (dataclasses.replace(CHECK, p_value=0.96),)}, "misses mean FC"),
     ],
 )
@@ -118,7 +119,7 @@ def test_figures_are_json_with_every_limit():
     codes = [check["code"] for check in figures["checks"]]
     assert codes == [
         "r-hat", "ess", "mcse", "nuisance-r-hat", "nuisance-ess", "divergences", "e-bfmi", "tree-depth", "starts",
-        "novelty", "predictive-mean-fc",
+        "novelty", "disagreement", "predictive-mean-fc",
     ]  # fmt: skip
     assert all(check.passed for check in gate_checks(_calibration()))
 
