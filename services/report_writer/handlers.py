@@ -19,6 +19,8 @@ from report_writer.fhir_endpoint import FhirEndpoint
 from report_writer.figures import File, attachments, drawn
 from report_writer.pdf import report_pdf, stopped_pdf
 from vbt.api.event.v1 import event_pb2
+from vbt.clinical.applications import application_of
+from vbt.clinical.credibility import credibility
 from vbt.clinical.findings import TwinFindings
 from vbt.dicom import PatientIdentity
 from vbt.errors import NotYet, Rejected, TwinError, Unsound
@@ -85,7 +87,8 @@ class ReportWriter:
         pictures = {picture.name: self.objects.get(wire.from_wire(picture)) for picture in simulated.pictures}
         pictures |= {figure.name: figure.png for figure in figures}
         context.progress("typesetting", 0.5)
-        pdf = report_pdf(findings, case=case, identity=identity, figures=figures)
+        stated = credibility(application_of(findings.application).credibility)
+        pdf = report_pdf(findings, case=case, identity=identity, figures=figures, credibility=stated)
         context.progress("delivering", 0.7)
         beside = [File(name, "image/png", content) for name, content in sorted(pictures.items())]
         beside += attachments(simulated, findings, self.objects)

@@ -19,6 +19,7 @@ from reportlab.platypus import (
     Table,
 )
 
+from report_writer.credibility_section import credibility_section
 from report_writer.layout import (
     AMBER,
     BOTTOM,
@@ -41,6 +42,7 @@ from report_writer.layout import (
 )
 from report_writer.tables import cell, digits, grid, quantity_table, ranked_table
 from vbt.clinical.application import Picture
+from vbt.clinical.credibility import Credibility
 from vbt.clinical.digits import significant
 from vbt.clinical.findings import Check, Quantity, TwinFindings
 from vbt.errors import TwinError
@@ -64,12 +66,17 @@ class PrintedIdentity(PatientIdentityLike, Protocol):
 
 
 def report_pdf(
-    findings: TwinFindings, *, case: CaseContext, identity: PrintedIdentity, figures: Sequence[Picture] = ()
+    findings: TwinFindings,
+    *,
+    case: CaseContext,
+    identity: PrintedIdentity,
+    figures: Sequence[Picture] = (),
+    credibility: Credibility | None = None,
 ) -> bytes:
     """The report of a finished twin.
 
-    Numbers have the digits that `vbt.fhir.printed` gives them, so PDF and FHIR agree. The report of an unsound twin
-    has no number of the twin, no scenario, and of the figures only those of the input.
+    Numbers have the digits that `vbt.clinical.digits.printed` gives them, so PDF and FHIR agree. The report of an
+    unsound twin has no number of the twin, no scenario, and of the figures only those of the input.
     """
     sound = findings.verdict == "sound"
     story: list[Flowable] = [*_heading(findings.context_of_use, case, identity)]
@@ -87,6 +94,7 @@ def report_pdf(
     story += _sentences("Methods", findings.methods)
     story += _sentences("Limits", findings.limits)
     story += _sentences("Evidence for this context of use", (findings.evidence,))
+    story += credibility_section(credibility) if credibility else ()
     story += _provenance(case)
     return _render(story, case, identity)
 

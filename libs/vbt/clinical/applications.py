@@ -8,7 +8,7 @@ from typing import Any
 from vbt.clinical.application import Application, Recordings
 from vbt.errors import Rejected
 
-NAMES = ("resting_state", "multiple_sclerosis")
+NAMES = ("resting_state", "epilepsy", "multiple_sclerosis")
 """What a protocol may name: each is a module of this package with an ``APPLICATION``."""
 
 _HOW = {

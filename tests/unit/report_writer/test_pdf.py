@@ -10,6 +10,7 @@ import pytest
 from report_writer.layout import BANNER, STATUS, WATERMARK
 from report_writer.pdf import dicom_date, person_name, report_pdf, stopped_pdf
 from report_writer.tables import table_csv
+from vbt.clinical.credibility import credibility, names
 from vbt.clinical.findings import Quantity, Row, Table
 from vbt.errors import Rejected
 from vbt.fhir import report_bundle
@@ -104,6 +105,19 @@ def test_rows_in_fhir_are_in_the_pdf_digit_for_digit(findings, ranked, case, ide
     held = list(numbers(report_bundle(found, pdf, case)))
     assert len(held) == 4 * 3 + 5 * 3 + 7 + 15 * 3 + 14 * 3
     assert [number for number in held if number not in words] == []
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("verdict", ["sound", "unsound"])
+def test_every_report_says_what_evidence_exists_none_included(findings, case, identity, name, verdict):
+    entry = credibility(name)
+    found = dataclasses.replace(findings, verdict=verdict)
+    text = text_of(report_pdf(found, case=case, identity=identity, credibility=entry))
+    assert f"Technology readiness level {entry.readiness} of 9" in text
+    assert re.sub(r"\s+", " ", entry.question_of_interest) in text
+    for evidence in entry.evidence:
+        assert f"{evidence.category} {evidence.status}" in text
+    assert "in vivo validation none" in text
 
 
 def test_an_unsound_twin_shows_no_table(findings, ranked, case, identity):

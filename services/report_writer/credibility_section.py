@@ -1,0 +1,37 @@
+"""What the report may be used for and what evidence stands behind it, category by category, "none" included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reportlab.platypus import Flowable, Paragraph, Spacer
+
+from report_writer.layout import marked_up, styles
+from report_writer.tables import cell, grid
+from vbt.clinical.credibility import Credibility
+
+
+def credibility_section(entry: Credibility) -> Iterator[Flowable]:
+    """Question, risk and readiness; the eight categories of evidence; what is known to be wrong."""
+    style = styles()
+    yield Paragraph("Credibility of this use", style["section"])
+    facts = [
+        ("Question of interest", entry.question_of_interest),
+        ("Context of use", entry.context_of_use),
+        (
+            "Risk of the model",
+            f"{entry.model_risk} (influence on the decision {entry.model_influence}, consequence of a wrong one "
+            f"{entry.decision_consequence})",
+        ),
+        ("Technology readiness level", f"{entry.readiness} of 9"),
+        ("Learned, not simulated", entry.learned or "nothing"),
+    ]
+    yield grid([[cell(name), cell(text)] for name, text in facts], (0.24, 0.76))
+    yield Spacer(1, 6)
+    head = [Paragraph(name, style["head"]) for name in ("Category of evidence", "Status", "What exists")]
+    rows = [[cell(e.category), cell(e.status), cell(e.summary)] for e in entry.evidence]
+    yield grid([head, *rows], (0.24, 0.1, 0.66), header=True)
+    if entry.anomalies:
+        yield Paragraph("Known anomalies", style["subsection"])
+    for text in entry.anomalies:
+        yield Paragraph(marked_up(text), style["bullet"], bulletText="•")
