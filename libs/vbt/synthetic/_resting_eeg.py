@@ -8,7 +8,7 @@ import mne
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float
-from scipy import ndimage
+from scipy import ndimage, signal
 
 from vbt.connectome import Connectome, desikan_killiany
 from vbt.simulation import (
@@ -25,6 +25,7 @@ from vbt.synthetic._anatomy import Anatomy, as_image
 from vbt.synthetic._bundles import Bundle
 
 SAMPLING_RATE = 250.0
+_FINER = 4  # samples of the simulation for one of the recording: averaging over 4 ms would damp 40 Hz
 VELOCITY, GAMMA, COUPLING, FREQUENCY, DECAY = 8.0, 2.0, 1000.0, 40.0, 5.0  # m/s, 1, 1/s, Hz, 1/s
 _MEAN_STRENGTH = 0.3
 _STEP = 0.2  # ms
@@ -157,11 +158,13 @@ def make_resting_eeg(
         [network],
         [int(rng.integers(2**31))],
         duration=seconds,
-        monitors=[TemporalAverage(1.0 / SAMPLING_RATE)],
+        monitors=[TemporalAverage(1.0 / (_FINER * SAMPLING_RATE))],
         dt=_STEP,
         transient=_TRANSIENT,
     )
-    activity = np.asarray(run.observations[0].values[0], dtype=float)
+    activity = signal.decimate(np.asarray(run.observations[0].values[0], dtype=float), _FINER, ftype="fir", axis=0)
+    # A region without a tract would ring at its own 40 Hz, louder than all that have one.
+    activity[:, weights.sum(axis=1) == 0.0] = 0.0
     positions, gain = _electrodes(connectome)
     signals = activity @ gain.T
     signals *= _MICROVOLTS / np.median(signals.std(axis=0))
