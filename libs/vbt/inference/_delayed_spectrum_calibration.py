@@ -18,7 +18,6 @@ from vbt.inference._delayed_spectrum import DelayedNetwork, strength_scaled
 from vbt.inference._delayed_spectrum_bands import FEWEST_CHANNELS, NarrowBands, narrow_bands
 from vbt.inference._delayed_spectrum_checks import Fit, fit_at
 from vbt.inference._delayed_spectrum_fit import (
-    REFITS,
     SPECTRAL_PRIORS,
     START_VELOCITIES,
     NutsSettings,
@@ -30,7 +29,7 @@ from vbt.inference._delayed_spectrum_fit import (
     search,
 )
 from vbt.inference._delayed_spectrum_likelihood import COORDINATES, SpectralLikelihood
-from vbt.inference._delayed_spectrum_surrogate import EFFICIENCY_LIMIT, PARETO_K_LIMIT, Fidelity
+from vbt.inference._delayed_spectrum_surrogate import DEGREES, EFFICIENCY_LIMIT, PARETO_K_LIMIT, Fidelity
 from vbt.inference._gate import (
     DIVERGENCE_LIMIT,
     FitDiagnostics,
@@ -154,7 +153,7 @@ def calibrate_delayed_spectrum(
         warmup=warmup,
         draws=draws,
         rounds=1 if refused else rounds,
-        refits=1 if refused else REFITS,
+        refits=1 if refused else len(DEGREES),
         rng_seed=rng_seed,
         enough=enough,
     )

@@ -17,12 +17,13 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import scipy.optimize
+import scipy.special
 from jaxtyping import Float
 
 from vbt.inference._checkpoint import Checkpoint
 from vbt.inference._delayed_spectrum_likelihood import COORDINATES, LOGARITHMIC, SpectralLikelihood
 from vbt.inference._delayed_spectrum_surrogate import (
-    DEGREE,
+    DEGREES,
     Fidelity,
     Nodes,
     Surrogate,
@@ -36,7 +37,7 @@ from vbt.inference._delayed_spectrum_surrogate import (
     total_degree,
 )
 from vbt.inference._linear_network import Prior
-from vbt.inference._nuts import Draws, Posterior
+from vbt.inference._nuts import CHAINS, Draws, Mode, Posterior
 
 SPECTRAL_PRIORS = {
     "velocity": Prior("log-normal", (2.08, 0.5)),  # median 8 m/s, 90 % within 3.5 to 18
@@ -47,9 +48,9 @@ SPECTRAL_PRIORS = {
     "gamma": Prior("half-normal", (0.0, 3.0)),
 }
 START_VELOCITIES = (3.5, 5.0, 7.0, 10.0, 14.0)
-REFITS = 2
 _TREE_DEPTH = 6  # whitened by the curvature a trajectory takes some 7 steps; one of 63 is no posterior to report
 _EXACT_DRAWS = 200
+_OVERDISPERSION = 1.3
 _AGREEING = 5.0  # nats
 _LEAST_FACTOR = -0.5  # γ ℓ, at which a delay would be halved
 _UNBELIEVABLE = 1e12
@@ -154,17 +155,17 @@ def delayed_spectrum_model(surrogate: Surrogate) -> None:
     numpyro.factor("whittle", -surrogate(jnp.stack(coordinates)))
 
 
-def example(dimension: int) -> Surrogate:
+def example(dimension: int, degree: int = 1) -> Surrogate:
     """A surrogate of the right shapes; the model's parameters do not depend on its numbers."""
     square, vector = jnp.eye(dimension), jnp.zeros(dimension)
-    orders = total_degree(dimension, DEGREE)
+    orders = total_degree(dimension, degree)
     return Surrogate(vector, square, square, jnp.asarray(orders), jnp.zeros(len(orders)), jnp.zeros(()))
 
 
-@functools.lru_cache(maxsize=2)
-def _posterior(dimension: int) -> Posterior:
-    """The compiled sampler for a number of coordinates."""
-    return Posterior(delayed_spectrum_model, example(dimension))
+@functools.lru_cache(maxsize=4)
+def _posterior(dimension: int, degree: int) -> Posterior:
+    """The compiled sampler for a number of coordinates and a degree of the surrogate."""
+    return Posterior(delayed_spectrum_model, example(dimension, degree))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,24 +196,29 @@ def sample(
     Use under ``jax.enable_x64(True)``.
     """
     location, scale = prior_normal(likelihood.names)
-    posterior = _posterior(len(location))
+    dimension = len(location)
     centre, factor, hessian = found.mode, _square_root(found.hessian), found.hessian
     kept: list[Nodes] = []
-    for refit in range(settings.refits):
+    for refit, degree in enumerate(DEGREES[: settings.refits]):
+        posterior = _posterior(dimension, degree)
         within = None if checkpoint is None else Within(checkpoint, f"surrogate-{refit}-")
         part = functools.partial(_part, tell, refit)
-        points = quasi_random(node_count(len(centre)), len(centre), settings.rng_seed + refit)
+        points = quasi_random(node_count(dimension, degree), dimension, settings.rng_seed + refit)
         points = _allowed(centre + points @ factor.T, likelihood)
         make = functools.partial(evaluate, likelihood, points, part("surrogate", 0.0, 0.4))
         kept.append(kept_nodes(within, "nodes", make))
         curvature = factor.T @ (hessian - np.diag(1.0 / scale**2)) @ factor
-        surrogate = fit_surrogate(Nodes.joined(kept), centre, factor, _nonnegative(curvature))
-        draws = _nuts(posterior, surrogate, settings, refit, part("", 0.4, 0.6), within)
+        surrogate = fit_surrogate(Nodes.joined(kept), centre, factor, _nonnegative(curvature), degree)
+        start = _normal_mode(likelihood.names, centre, factor)
+        nuts = functools.partial(_nuts, posterior, surrogate, settings, refit, start, part("", 0.4, 0.6), within)
+        draws = nuts(1)
         x = _spread_out(posterior, surrogate, draws, likelihood.names)
         exact = evaluate(likelihood, x, part("comparing with the exact likelihood", 0.6, 1.0))
         approximate = np.array([float(surrogate(row, np)) for row in exact.x])
         agreement = fidelity(exact.values, approximate)
         if len(exact.x) == len(x) and agreement.good:
+            # Only now are more draws worth their time; the first round is gone through again.
+            draws = draws if settings.enough(posterior, draws) else nuts(settings.rounds)
             break
         kept.append(exact)
         centre, covariance = exact.x.mean(axis=0), np.cov(exact.x.T)
@@ -225,22 +231,45 @@ def _nuts(
     surrogate: Surrogate,
     settings: NutsSettings,
     refit: int,
+    mode: Mode,
     heard: Callable[[float, str], None],
     checkpoint: Checkpoint | None,
+    rounds: int,
 ) -> Draws:
     on_device = Surrogate(*(jnp.asarray(part) for part in surrogate))
+    rng = np.random.default_rng(settings.rng_seed + refit)
+    spread = _OVERDISPERSION * np.linalg.cholesky(mode.covariance)
     return posterior.sample(
         on_device,
-        posterior.mode(on_device, starts=2, rng_seed=settings.rng_seed),
+        mode,
+        starts=mode.location + rng.normal(size=(CHAINS, len(mode.location))) @ spread.T,
         warmup=settings.warmup,
         draws=settings.draws,
         rng_seed=settings.rng_seed + refit,
         max_tree_depth=_TREE_DEPTH,
         enough=functools.partial(settings.enough, posterior),
-        rounds=settings.rounds,
+        rounds=rounds,
         progress=lambda phase, fraction, divergent: heard(fraction, f"{phase}, {divergent} divergent"),
         checkpoint=checkpoint,
     )
+
+
+def _normal_mode(names: tuple[str, ...], centre: np.ndarray, factor: np.ndarray) -> Mode:
+    """Centre and covariance of the surrogate on the scale where every prior is standard normal.
+
+    The surrogate itself is not searched: far from its nodes it may be lower than at the mode it was made for.
+    """
+    location, scale = prior_normal(names)
+    covariance = factor @ factor.T
+    normal, slope = (centre - location) / scale, 1.0 / scale
+    if "gamma" in names:
+        # A half-normal's deviate runs to −∞ at its boundary; half a standard deviation inside it is still near.
+        inside = max(normal[-1], 0.5 * np.sqrt(covariance[-1, -1]) / scale[-1])
+        normal[-1] = scipy.special.ndtri(2.0 * scipy.special.ndtr(min(inside, 6.0)) - 1.0)
+        slope[-1] *= 2.0 * np.exp(0.5 * (normal[-1] ** 2 - inside**2))
+    order = np.argsort(names)  # in which the model's sites make one vector
+    covariance = (covariance * np.outer(slope, slope))[np.ix_(order, order)]
+    return Mode(location=normal[order], covariance=covariance, potential=float("nan"), starts_agreeing=1)
 
 
 def _part(

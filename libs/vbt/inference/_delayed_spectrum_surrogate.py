@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)
     import arviz
 
-DEGREE = 4
+DEGREES = (4, 6, 6)  # of each attempt
 RADIUS = 5.0
 EFFICIENCY_LIMIT = 0.9
 PARETO_K_LIMIT = 0.7
@@ -115,9 +115,9 @@ def total_degree(dimension: int, degree: int) -> Int[np.ndarray, "term dimension
     return np.array([orders for orders in every if sum(orders) <= degree])
 
 
-def node_count(dimension: int) -> int:
+def node_count(dimension: int, degree: int) -> int:
     """Nodes at which values and gradients give a few equations per coefficient."""
-    return int(np.ceil(_OVERSAMPLING * len(total_degree(dimension, DEGREE)) / (1 + dimension)))
+    return int(np.ceil(_OVERSAMPLING * len(total_degree(dimension, degree)) / (1 + dimension)))
 
 
 def quasi_random(count: int, dimension: int, rng_seed: int) -> Float[np.ndarray, "node dimension"]:
@@ -155,6 +155,7 @@ def fit_surrogate(
     centre: Float[np.ndarray, " dimension"],
     factor: Float[np.ndarray, "dimension dimension"],
     curvature: Float[np.ndarray, "dimension dimension"],
+    degree: int,
 ) -> Surrogate:
     """Weighted least squares to values and gradients, nodes weighted down with their distance.
 
@@ -165,7 +166,7 @@ def fit_surrogate(
     """
     whitener = np.linalg.inv(factor)
     u = (nodes.x - centre) @ whitener.T
-    orders = total_degree(u.shape[1], DEGREE)
+    orders = total_degree(u.shape[1], degree)
     least = float(nodes.values.min())
     values = nodes.values - least - 0.5 * np.einsum("nd,de,ne->n", u, curvature, u)
     slopes = nodes.gradients @ factor - u @ curvature
@@ -186,9 +187,9 @@ def fit_surrogate(
 
 
 def _hermite(u: Any) -> list[Any]:
-    """Probabilists' Hermite polynomials of order 0 to `DEGREE`; He_n' = n He_{n−1}."""
+    """Probabilists' Hermite polynomials of all orders used; He_n' = n He_{n−1}."""
     polynomials = [u * 0.0 + 1.0, u]
-    for order in range(1, DEGREE):
+    for order in range(1, max(DEGREES)):
         polynomials.append(u * polynomials[-1] - order * polynomials[-2])
     return polynomials
 

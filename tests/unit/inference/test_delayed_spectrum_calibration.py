@@ -175,7 +175,7 @@ def test_the_surrogate_of_a_quartic_is_the_quartic_and_opens_no_well_far_away():
     points = centre + quasi_random(40, 2, 0) @ factor.T
     found = [Quartic().value_and_gradient(p) for p in points]
     nodes = Nodes(x=points, values=np.array([v for v, _ in found]), gradients=np.stack([g for _, g in found]))
-    surrogate = fit_surrogate(nodes, centre, factor, 0.98 * np.eye(2))
+    surrogate = fit_surrogate(nodes, centre, factor, 0.98 * np.eye(2), 4)
     for x in points[:10]:
         assert float(surrogate(x, np)) == pytest.approx(_quartic(x), abs=1e-6)
         assert float(surrogate(jnp.asarray(x))) == pytest.approx(_quartic(x), abs=1e-3)
