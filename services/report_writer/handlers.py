@@ -204,7 +204,7 @@ class ReportWriter:
 
 
 def _inputs(simulated: event_pb2.ScenariosSimulated) -> Iterator[event_pb2.Artifact]:
-    yield from (simulated.connectome, simulated.posterior)
+    yield from (simulated.connectome, *wire.recorded(simulated).values(), simulated.posterior)
     if simulated.HasField("scenarios"):
         yield simulated.scenarios
     yield simulated.findings
