@@ -13,7 +13,6 @@ from vbt.synthetic._anatomy import Anatomy
 CONTACTS = 12
 SPACING = 3.5  # mm between contacts of a common depth electrode
 _TILT = np.radians(12.0)  # of a shaft from the left-right axis, at most
-_EVERY = 3  # voxels: grey matter taken for the gain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +64,13 @@ def _inside(anatomy: Anatomy, place: Float[np.ndarray, "3"]) -> bool:
 
 
 def _gain(anatomy: Anatomy, places: Float[np.ndarray, "contact 3"]) -> Float[np.ndarray, "contact region"]:
-    where = np.argwhere(anatomy.labels)[::_EVERY]
+    where = np.argwhere(anatomy.labels)
     numbers = anatomy.labels[tuple(where.T)]
     points = anatomy.points(where.astype(float))
     volume = anatomy.voxel_mm**3
     # A contact within a voxel sees the mean inverse square of a ball of that volume, not infinity.
     nearest = (3.0 * volume / (4.0 * np.pi)) ** (2.0 / 3.0) / 3.0
-    cortex = _EVERY * volume / 2.5  # mm² that each point stands for, at a thickness of 2.5 mm
+    cortex = volume / 2.5  # mm² that each point stands for, at a thickness of 2.5 mm
     regions = len(anatomy.region_labels)
     gain = np.empty((len(places), regions))
     for row, place in enumerate(places):

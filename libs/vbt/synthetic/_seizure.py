@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy import fft
 
 from vbt.connectome import Connectome
-from vbt.simulation import Epileptor2D, Network, TemporalAverage, simulate
+from vbt.simulation import Epileptor2D, Network, Trajectory, simulate
 from vbt.synthetic._anatomy import Anatomy
 from vbt.synthetic._implantation import Implantation, implant
 
@@ -57,13 +57,14 @@ def make_seizure(rng: np.random.Generator, connectome: Connectome, anatomy: Anat
     eta[list(onset_zone)], eta[list(propagation_zone)] = ETA["onset"], ETA["propagation"]
     eta += rng.normal(scale=_SPREAD, size=len(eta))
     implantation = implant(rng, anatomy, [*onset_zone, *propagation_zone, *further])
-    x, coupling = _activity(connectome, eta), 1.0
+    (at, x), coupling = _activity(connectome, eta), 1.0
     recruited = (x[:, list(onset_zone)] > -2.0 / 3.0).any(axis=1)
     log_power = _log_power(x, implantation.gain)
+    first = at[np.argmax(recruited)]
     return SyntheticSeizure(
         implantation=implantation,
-        signals=_voltages(rng, log_power),
-        onset=float(np.argmax(recruited) * SECONDS_PER_UNIT),
+        signals=_voltages(rng, at, log_power),
+        onset=float(first * SECONDS_PER_UNIT),
         eta=eta,
         coupling=coupling,
         onset_zone=onset_zone,
@@ -92,8 +93,10 @@ def _zones(rng: np.random.Generator, connectome: Connectome) -> tuple[tuple[int,
     return tuple(zone[:_ONSET]), tuple(zone[_ONSET:]), further
 
 
-def _activity(connectome: Connectome, eta: Float[np.ndarray, " region"]) -> Float[np.ndarray, "unit region"]:
-    """x of every region, one value for each unit of time; the simulator's second is a thousand units."""
+def _activity(
+    connectome: Connectome, eta: Float[np.ndarray, " region"]
+) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, "t region"]]:
+    """Times (units) and x of every region at each step; the simulator's second is a thousand units."""
     regions = len(eta)
     network = Network(
         mass=Epileptor2D(x0=eta, K=1.0),
@@ -103,28 +106,31 @@ def _activity(connectome: Connectome, eta: Float[np.ndarray, " region"]) -> Floa
         initial=np.repeat(np.array(_REST)[:, None], regions, axis=1),
     )
     run = simulate(
-        [network], [0], duration=UNITS / 1000.0, monitors=[TemporalAverage(1e-3)], dt=_STEP, precision="double"
+        [network], [0], duration=UNITS / 1000.0, monitors=[Trajectory(_STEP * 1e-3)], dt=_STEP, precision="double"
     )
-    return np.asarray(run.observations[0].values[0], dtype=float)
+    seen = run.observations[0]
+    return 1000.0 * seen.time, np.asarray(seen.values[0, :, :regions], dtype=float)  # the first variable is x
 
 
 def _log_power(
-    x: Float[np.ndarray, "unit region"], gain: Float[np.ndarray, "contact region"]
-) -> Float[np.ndarray, "unit contact"]:
+    x: Float[np.ndarray, "t region"], gain: Float[np.ndarray, "contact region"]
+) -> Float[np.ndarray, "t contact"]:
     """Above each contact's own level at rest; one gain for all contacts, as tissue has one conductivity."""
     change = (x - x[0]) @ gain.T
     return np.asarray(change * (_SWING / change.max()))
 
 
-def _voltages(rng: np.random.Generator, log_power: Float[np.ndarray, "unit contact"]) -> Float[np.ndarray, "t contact"]:
+def _voltages(
+    rng: np.random.Generator, at: Float[np.ndarray, " t"], log_power: Float[np.ndarray, "t contact"]
+) -> Float[np.ndarray, "sample contact"]:
     """Independent 1/√f noise at every contact, its amplitude the square root of the power."""
-    samples = round(len(log_power) * SECONDS_PER_UNIT * SAMPLING_RATE)
+    samples = round(UNITS * SECONDS_PER_UNIT * SAMPLING_RATE)
     frequencies = fft.rfftfreq(samples, 1.0 / SAMPLING_RATE)
     shape = np.where(frequencies >= 1.0, 1.0 / np.maximum(frequencies, 1.0) ** 0.5, 0.0)
-    at = np.arange(samples) / (SAMPLING_RATE * SECONDS_PER_UNIT)
+    units = np.arange(samples) / (SAMPLING_RATE * SECONDS_PER_UNIT)
     signals = np.empty((samples, log_power.shape[1]))
     for contact in range(log_power.shape[1]):
         noise = fft.irfft(fft.rfft(rng.standard_normal(samples)) * shape, samples)
-        amplitude = np.exp(0.5 * np.interp(at, np.arange(len(log_power)), log_power[:, contact]))
+        amplitude = np.exp(0.5 * np.interp(units, at, log_power[:, contact]))
         signals[:, contact] = 1e-6 * _MICROVOLTS * amplitude * noise / noise.std()
     return signals
