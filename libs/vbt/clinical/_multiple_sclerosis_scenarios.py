@@ -105,8 +105,12 @@ class ConductionRun:
                 withheld=plain["withheld"],
                 therapies=tuple(Therapy(**therapy) for therapy in plain["therapies"]),
                 manifest=ReplayManifest.from_json(json.dumps(plain["manifest"])),
-                **{name: archive[name] for name in _ARRAYS},
-                **groups,
+                draws=archive["draws"],
+                years=archive["years"],
+                new_lesions=archive["new_lesions"],
+                remyelinated=groups["remyelinated"],
+                eased=groups["eased"],
+                courses=groups["courses"],
             )
 
 
