@@ -229,11 +229,18 @@ def peak(arguments: argparse.Namespace) -> dict[str, Any]:
             [np.convolve(p, narrow / narrow.sum(), mode="same") for p in np.diagonal(closed, axis1=1, axis2=2).real.T],
             axis=1,
         )
-        simulated = _peak(grid, np.median(smooth, axis=1))
+        simulated, closed_form = _peak(grid, np.median(smooth, axis=1)), _peak(fine, np.median(expected, axis=1))
+        vertices = [_vertex(*curve, closed_form) for curve in ((fine, expected), (grid, smooth))]
         rows.append(
-            {"velocity": speed, "closed_form": _peak(fine, np.median(expected, axis=1)), "simulated": simulated}
+            {
+                "velocity": speed,
+                "closed_form": closed_form,
+                "simulated": simulated,
+                "difference": simulated - closed_form,
+                "vertices": vertices,
+                "difference_of_vertices": vertices[1] - vertices[0],
+            }
         )
-        rows[-1]["difference"] = rows[-1]["simulated"] - rows[-1]["closed_form"]
         print(rows[-1], flush=True)
     names = ("difference", "difference_of_vertices")
     return {"rows": rows, "summary": {name: max(abs(row[name]) for row in rows) for name in names}}
