@@ -117,6 +117,7 @@ def calibrate_seizure(
     warmup: int = WARMUP,
     draws: int = DRAWS,
     rounds: int = ROUNDS,
+    units: Units | None = None,
 ) -> SeizureCalibration:
     """Invert the network of two-dimensional Epileptors from one seizure's log power.
 
@@ -135,6 +136,7 @@ def calibrate_seizure(
     seconds_per_unit : s of one unit of model time, in which a burst lasts three to four
     starts, most_starts : of the search; beyond ``starts`` only until four agree
     warmup, draws, rounds : per chain; the chains run on for another round of ``draws`` until the gate is passed
+    units : in which the priors of amplitude, levels and noise are written; the feature's own spread where None
 
     Raises
     ------
@@ -152,7 +154,7 @@ def calibrate_seizure(
     # A region's connection with itself carries no difference.
     weights = weights * (1.0 - np.eye(len(weights)))
     mean = np.full(len(weights), ETA_MEAN) if prior_mean is None else prior_mean
-    units = Units.of(gain, feature)
+    units = units or Units.of(gain, feature)
     with jax.enable_x64(True):
         observed = observe(weights, gain, feature, units_per_sample, mean, units)
         posterior = posterior_of(observed)

@@ -10,13 +10,13 @@ import numpy as np
 from jaxtyping import Float
 
 from vbt.errors import Rejected
+from vbt.inference._seizure_checks import chi_square
 from vbt.inference._seizure_model import LARGEST_DT, TAU0, ObservedSeizure
-from vbt.inference._seizure_search import noise_of
 
 FEWEST_SENSORS = 4
 FEWEST_SAMPLES = 40
 SHORTEST = 2.0 * TAU0  # model time: about two bursts of a region in the onset zone
-_SEIZURE = 1.5  # variance of some sensor over that of its noise
+_SEIZURE = 1.5  # variance of some sensor over that of what changes from sample to sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +129,11 @@ def _require_shapes(weights: np.ndarray, gain: np.ndarray, feature: np.ndarray, 
 
 
 def _require_seizure(feature: np.ndarray) -> None:
-    ratios = [float(column.var() / max(noise_of(column[:, None]) ** 2, 1e-300)) for column in feature.T]
-    if max(ratios) < _SEIZURE:
+    largest = max(chi_square(column[:, None] - column.mean()) for column in feature.T)
+    if largest < _SEIZURE:
         raise Rejected(
             "no-seizure",
             rule=f"the power of some sensor varies {_SEIZURE:g} times as much as its noise",
-            got=f"{max(ratios):.2f} times at most",
+            got=f"{largest:.2f} times at most",
             action="choose the piece of the recording that holds the seizure",
         )

@@ -12,15 +12,20 @@ import scipy.stats
 
 from vbt.errors import Rejected
 from vbt.inference import SeizureCalibration, calibrate_seizure
+from vbt.inference._gate import CHI_SQUARE_LIMIT
+from vbt.inference._seizure import fit_of, posterior_of
 from vbt.inference._seizure_checks import chi_square, recruitment
 from vbt.inference._seizure_feature import Units, observe
 from vbt.inference._seizure_model import ETA_SCALE, SITES, activity, excitability, log_likelihood, parameters, threshold
-from vbt.inference._seizure_search import equilibrium_of, noise_of
+from vbt.inference._seizure_search import equilibrium_of, noise_of, search
 from vbt.simulation import Epileptor2D, Network, TemporalAverage, simulate
 
-REGIONS, SENSORS, SAMPLES, PERIOD = 4, 6, 80, 1.0
+REGIONS, SENSORS, SAMPLES, PERIOD = 4, 16, 60, 1.0
 ETA = np.array([-1.6, -2.5, -3.3, -3.4])
 UNITS = Units(centre=0.0, scale=1.0, gain=1.0)
+
+
+QUICK: dict[str, int] = {"starts": 3, "most_starts": 3, "warmup": 75, "draws": 150, "rounds": 4}
 
 
 class Kept:
@@ -59,13 +64,13 @@ def _case(seed: int = 0) -> dict[str, Any]:
         "feature": clean + 0.15 * rng.normal(size=clean.shape),
         "sampling_period": PERIOD,
         "region_labels": tuple("abcd"),
-        "sensor_labels": tuple("ABCDEF"),
+        "sensor_labels": tuple("ABCDEFGHIJKLMNOP"),
     }
 
 
 @pytest.fixture(scope="module")
 def found() -> SeizureCalibration:
-    return calibrate_seizure(**_case(), rng_seed=1, starts=4, rounds=4)
+    return calibrate_seizure(**_case(), rng_seed=1, **QUICK)
 
 
 def test_truth_lies_in_the_intervals_and_the_zone_is_found(found: SeizureCalibration) -> None:
@@ -97,31 +102,34 @@ def test_an_archive_gives_the_same_calibration_back(found: SeizureCalibration) -
     np.testing.assert_array_equal(again.draws["eta"], found.draws["eta"])
 
 
-def test_a_killed_calibration_goes_on_to_the_same_draws(found: SeizureCalibration) -> None:
-    kept, heard = Kept(), []
+def test_a_killed_calibration_goes_on_to_the_same_draws() -> None:
+    few = QUICK | {"draws": 25, "rounds": 1}
+    undisturbed = calibrate_seizure(**_case(), rng_seed=1, **few)
+    kept = Kept()
 
     def stop(message: str, _fraction: float) -> None:
-        heard.append(message)
         if message.startswith("sampling"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        calibrate_seizure(**_case(), rng_seed=1, starts=4, rounds=4, checkpoint=kept, progress=stop)
+        calibrate_seizure(**_case(), rng_seed=1, checkpoint=kept, progress=stop, **few)
     messages: list[str] = []
-    resumed = calibrate_seizure(
-        **_case(), rng_seed=1, starts=4, rounds=4, checkpoint=kept, progress=lambda m, _: messages.append(m)
-    )
+    resumed = calibrate_seizure(**_case(), rng_seed=1, checkpoint=kept, progress=lambda m, _: messages.append(m), **few)
     assert not any(message.startswith("search") for message in messages)
-    np.testing.assert_array_equal(resumed.draws["eta"], found.draws["eta"])
+    np.testing.assert_array_equal(resumed.draws["eta"], undisturbed.draws["eta"])
 
 
-def test_rhythms_that_no_epileptor_makes_are_refused() -> None:
+def test_rhythms_that_no_epileptor_makes_are_not_explained() -> None:
     case, rng = _case(), np.random.default_rng(5)
-    phases = 2.0 * np.pi * (np.linspace(0.0, 9.0, SAMPLES)[:, None] + rng.uniform(size=REGIONS))
-    case["feature"] = np.sin(phases) @ case["gain"].T + 0.1 * rng.normal(size=(SAMPLES, SENSORS))
-    found = calibrate_seizure(**case, rng_seed=1, starts=4, most_starts=4)
-    assert found.verdict == "unsound"
-    assert any("chi²" in reason for reason in found.reasons)
+    phases = 2.0 * np.pi * (np.linspace(0.0, 3.0, SAMPLES)[:, None] + rng.uniform(size=REGIONS))
+    feature = np.sin(phases) @ case["gain"].T + 0.1 * rng.normal(size=(SAMPLES, SENSORS))
+    units = Units.of(case["gain"], feature)
+    observed = observe(case["weights"], case["gain"], feature, 0.5, np.full(REGIONS, -3.0), units)
+    with jax.enable_x64(True):
+        found = search(
+            posterior_of(observed), observed, starts=3, most_starts=3, rng_seed=1, tell=lambda *_: None, checkpoint=None
+        )
+        assert fit_of(posterior_of(observed), observed, found).chi_square > CHI_SQUARE_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -163,7 +171,7 @@ def test_the_network_moves_as_the_simulator_moves_it() -> None:
     with jax.enable_x64(True):
         state = jnp.full(REGIONS, -2.0), jnp.full(REGIONS, 4.5)
         x = np.asarray(activity(observed, jnp.asarray(ETA), jnp.asarray(1.0), *state, SAMPLES)[0])
-    np.testing.assert_allclose(x, simulated[4::5], atol=5e-6)  # it keeps single precision
+    np.testing.assert_allclose(x, simulated[4::5][:SAMPLES], atol=5e-6)  # it keeps single precision
 
 
 def test_threshold_is_where_an_uncoupled_region_loses_rest() -> None:
