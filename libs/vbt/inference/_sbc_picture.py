@@ -53,6 +53,6 @@ def _panel(axes: Axes, result: SbcResult, parameter: SbcParameter) -> None:
     axes.step(at, counts(parameter.ranks, draws) / total - at, color=BLUE if uniform else ORANGE, where="mid")
     share, least, most = parameter.coverage(0.9)
     said = "in the band" if uniform else "outside the band"
-    axes.set_title(f"{parameter.name}: {said}\n90 % interval holds {share:.0%} ({least:.0%} to {most:.0%})")
-    axes.title.set_fontsize(7)
+    axes.set_title(f"{parameter.name}: {said}\n90 % intervals hold {share:.0%} ({least:.0%} to {most:.0%})")
+    axes.title.set_fontsize(6.2)
     axes.set_xlim(0.0, 1.0)
