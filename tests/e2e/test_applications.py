@@ -17,7 +17,15 @@ from vbt.fhir import from_json, validate
 Demo = tuple[Path, dict[str, Any]]
 
 
-@pytest.fixture(scope="module", params=[name for name in NAMES if name != "resting_state"])
+# A seizure seen by some eighty sensors takes many minutes to invert.
+_APPLICATIONS = [
+    pytest.param(name, marks=[pytest.mark.slow] if name == "epilepsy" else [])
+    for name in NAMES
+    if name != "resting_state"
+]
+
+
+@pytest.fixture(scope="module", params=_APPLICATIONS)
 def attached(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """The folder that the demo of an application wrote, and what it printed."""
     out = tmp_path_factory.mktemp(request.param) / "out"
