@@ -102,11 +102,11 @@ def fitted(case: Twin, seed: int, **settings: Any) -> SeizureCalibration:
     )
 
 
-def accuracy(regions: int, seed: int) -> dict[str, Any]:
+def accuracy(regions: int, seed: int, tell: Callable[[str, float], None] | None = None) -> dict[str, Any]:
     """One twin's figures against its truth."""
     case = twin(seed, regions)
     began, cpu = time.perf_counter(), time.process_time()
-    found = fitted(case, seed)
+    found = fitted(case, seed, progress=tell)
     eta = found.draws["eta"]
     _, low, high = found.region_intervals("eta")
     chosen, zone = found.onset_zone(), case.zone
@@ -245,12 +245,19 @@ def main() -> None:
     parser.add_argument("--refusals", type=int, default=0, help="cases of each kind that must be refused")
     parser.add_argument("--kinds", nargs="*", default=list(REFUSALS))
     parser.add_argument("--json", type=Path, help="one line per twin, appended")
+    parser.add_argument("--verbose", action="store_true", help="how far each inversion is")
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    began = time.perf_counter()
+
+    def tell(message: str, fraction: float) -> None:
+        if asked.verbose:
+            print(f"{time.perf_counter() - began:7.0f} s {fraction:5.1%} {message}", flush=True)
+
     found = (
         refusals(asked.kinds, asked.refusals)
         if asked.refusals
-        else (accuracy(asked.regions, seed) for seed in range(asked.seed, asked.seed + asked.seeds))
+        else (accuracy(asked.regions, seed, tell) for seed in range(asked.seed, asked.seed + asked.seeds))
     )
     for row in found:
         rows.append(row)

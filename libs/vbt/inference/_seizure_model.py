@@ -30,7 +30,7 @@ ETA_MEAN = -3.0
 PRIORS: dict[str, tuple[str, float, float]] = {
     "eta": ("normal", ETA_MEAN, ETA_SCALE),
     "x": ("normal", -2.0, 0.15),
-    "z": ("normal", 4.5, 0.8),
+    "z": ("normal", 4.5, 0.5),
     "K": ("softplus-normal", 0.55, 1.0),
     "amplitude": ("log-normal", math.log(3.0), 1.0),
     "level": ("normal", 0.0, 3.0),

@@ -42,6 +42,8 @@ from vbt.inference._seizure_model import (
 )
 
 AGREEING = 5.0  # nats
+_PROMISING = 100.0  # nats by which ends of one valley still differ before the last polish
+_POLISHED = 8
 _ENOUGH = 4  # starts that agree: one for every chain
 # Segments in model time, the scale of the gaps between them, iterations, and whether the noise is a parameter yet.
 _ANNEALING = ((2.5, 0.3, 80, False), (5.0, 0.05, 60, False), (10.0, 0.03, 80, True))
@@ -104,8 +106,7 @@ def search(
 
 
 def _agreeing(potentials: list[float]) -> int:
-    # Before the last polish ends of one valley still differ by more than the gate allows.
-    return sum(value < min(potentials) + 4.0 * AGREEING for value in potentials)
+    return sum(value < min(potentials) + _PROMISING for value in potentials)
 
 
 def value_and_gradient(posterior: Posterior, observed: ObservedSeizure, z: np.ndarray) -> tuple[float, np.ndarray]:
@@ -138,7 +139,8 @@ def _polished(posterior: Posterior, observed: ObservedSeizure, modes: np.ndarray
             value, gradient = value_and_gradient(posterior, observed, origin + factor @ u)
             return value, factor.T @ gradient
 
-        promising = np.flatnonzero(potentials < potentials.min() + 20.0 * AGREEING)
+        promising = np.argsort(potentials, kind="stable")[:_POLISHED]
+        promising = promising[potentials[promising] < potentials.min() + _PROMISING]
         for i in promising:
             u = _descend(functools.partial(whitened, origin=modes[i]), np.zeros(len(best)), 40)
             modes[i] = modes[i] + factor @ u
