@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import re
+import configparser
 import struct
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import mne
 import numpy as np
 from jaxtyping import Float
+from mne._fiff.constants import FIFF
+from mne._fiff.open import fiff_open
+from mne._fiff.tree import dir_tree_find
 
 from vbt.errors import Rejected
 
@@ -73,11 +77,11 @@ def open_recording(path: Path) -> Opened:
     if start[:8] in (b"0       ", b"\xffBIOSEMI"):
         rates = _european_rates(path, start, size)
         reader = mne.io.read_raw_bdf if start[:1] == b"\xff" else mne.io.read_raw_edf
-        known = {"stim_channel": False}
+        known: dict[str, Any] = {"stim_channel": False}
     elif b"rain Vision Data Exchange Header" in start or b"rainVision Data Exchange Header" in start:
-        _require_brainvision(path, size)
-        reader, known = mne.io.read_raw_brainvision, {}
+        reader, known = mne.io.read_raw_brainvision, {"overrides": _brainvision_files(path, size)}
     elif start[:12] == _FIF_FILE_ID:
+        _require_whole_fif(path)
         reader, known = mne.io.read_raw_fif, {}
     else:
         raise Rejected(
@@ -94,6 +98,7 @@ def open_recording(path: Path) -> Opened:
             types, bad = tuple(raw.get_channel_types()), tuple(map(str, raw.info["bads"]))
     except Exception:  # noqa: BLE001 - MNE-Python's readers raise anything, even a bare Exception
         unreadable("a header that contradicts itself or the file")
+    _require_beside(path, raw.filenames)
     if not (raw.n_times > 1 and raw.ch_names and np.isfinite(raw.info["sfreq"])):
         unreadable(f"{len(raw.ch_names)} channels with {raw.n_times} samples")
     return Opened(raw=raw, marks=marks, rates=rates, types=types, bad=bad)
@@ -172,22 +177,63 @@ def _truncated(needed: int, size: int) -> NoReturn:
     )
 
 
-def _require_brainvision(path: Path, size: int) -> None:
-    """The header names its other files, which lie beside it and nowhere else."""
+def _brainvision_files(path: Path, size: int) -> dict[str, Any]:
+    """What MNE-Python shall read instead of what the header names: files that were seen to lie beside it."""
     if size > _LONGEST_HEADER:
         unreadable("a header of over a megabyte")
-    header = path.read_bytes().decode("utf-8", errors="replace")
-    for key, needed in (("DataFile", True), ("MarkerFile", False)):
-        found = re.search(rf"^\s*{key}\s*=[ \t]*(.*?)\s*$", header, re.MULTILINE)
-        if found is None or not found[1]:
-            if needed:
-                unreadable("a header that names no data file")
-            continue
-        name = found[1].replace("$b", path.stem)
-        if Path(name).name != name or "\\" in name or name in (".", ".."):
-            unreadable("a header that names a file in another folder")
-        beside = path.with_name(name)
-        if beside.is_symlink() or not beside.is_file():
-            unreadable("a header without the file it names beside it")
-        if key == "MarkerFile" and beside.stat().st_size > 10 * _LONGEST_HEADER:
-            unreadable("markers of over ten megabytes")
+    # The first line is no setting, and comments follow the settings: so MNE-Python reads it too.
+    settings = path.read_bytes().decode("utf-8", errors="replace").partition("\n")[2].partition("[Comment]")[0]
+    header = configparser.ConfigParser(interpolation=None)
+    try:
+        header.read_string(settings)
+    except configparser.Error:
+        unreadable("a header that contradicts itself or the file")
+    infos = "Common Infos" if header.has_section("Common Infos") else "Common infos"
+    data = header.get(infos, "DataFile", fallback="")
+    if not data:
+        unreadable("a header that names no data file")
+    if header.get(infos, "DataFormat", fallback="") != "BINARY":
+        unreadable("samples in another form than binary")
+    marks = header.get(infos, "MarkerFile", fallback="")
+    marker = _beside(path, marks) if marks else None
+    if marker is not None and marker.suffix not in (".vmrk", ".amrk"):
+        unreadable("markers in another format")  # MNE-Python goes by the name to one of its twenty other readers
+    if marker is not None and marker.stat().st_size > 10 * _LONGEST_HEADER:
+        unreadable("markers of over ten megabytes")
+    return {
+        "data_fname": str(_beside(path, data)),
+        "marker_fname": False if marker is None else str(marker),
+        "data_format": "BINARY",
+    }
+
+
+def _beside(path: Path, named: str) -> Path:
+    """The plain file that a header names beside itself."""
+    name = named.replace("$b", path.stem)
+    if len(name.encode()) > 255 or Path(name).name != name or "\\" in name or name in (".", ".."):
+        unreadable("a header that names a file in another folder")
+    beside = path.absolute().with_name(name)
+    if beside.is_symlink() or not beside.is_file():
+        unreadable("a header without the file it names beside it")
+    return beside
+
+
+def _require_whole_fif(path: Path) -> None:
+    """A part of a split recording names the next part by any path, which MNE-Python would open."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            file, tree, _ = fiff_open(path, verbose="ERROR")
+            file.close()
+            refers = bool(dir_tree_find(tree, FIFF.FIFFB_REF))
+    except Exception:  # noqa: BLE001 - MNE-Python's readers raise anything, even a bare Exception
+        unreadable("a header that contradicts itself or the file")
+    if refers:
+        unreadable("one part of a recording that was split over several files")
+
+
+def _require_beside(path: Path, opened: Sequence[Path | None]) -> None:
+    """Whatever a header said: one file was opened, and it lies in the recording's folder."""
+    here = path.parent.resolve()
+    if len(opened) != 1 or opened[0] is None or opened[0].resolve().parent not in (here, path.resolve().parent):
+        unreadable("a header that names a file in another folder")

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import mne
 import numpy as np
 import pytest
 
@@ -70,6 +71,40 @@ def test_brainvision_follows_no_link(bids: Bids, tmp_path: Path) -> None:
     path, electrodes = bids(".vhdr")
     whole = path.with_suffix(".eeg").rename(tmp_path / "elsewhere.bin")
     path.with_suffix(".eeg").symlink_to(whole)
+    assert _code(path, electrodes) == "recording-unreadable"
+
+
+@pytest.mark.parametrize("key", ["DataFile", "datafile", "DATAFILE ", "MarkerFile", "markerfile"])
+@pytest.mark.parametrize("decoy", ["", "[Decoy]\nDataFile={stem}.eeg\nMarkerFile={stem}.vmrk\n"])
+def test_brainvision_names_are_those_that_the_reader_goes_by(bids: Bids, key: str, decoy: str) -> None:
+    """The other recording is whole and readable: only its place speaks against it."""
+    path, electrodes = bids(".vhdr")
+    suffix = ".vmrk" if key.lower().startswith("marker") else ".eeg"
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / f"other{suffix}").write_bytes(path.with_suffix(suffix).read_bytes())
+    option = key.strip().lower().replace("file", "File=").replace("data", "Data").replace("marker", "Marker")
+    header = path.read_text()
+    hostile = header.replace(f"{option}{path.stem}{suffix}", f"{key}=elsewhere/other{suffix}")
+    assert hostile != header
+    first = hostile.index("[Common Infos]")
+    path.write_text(hostile[:first] + decoy.format(stem=path.stem) + hostile[first:])
+    assert _code(path, electrodes) == "recording-unreadable"
+
+
+def test_brainvision_in_text_is_refused_before_its_header_says_how_many_lines_to_skip(bids: Bids) -> None:
+    path, electrodes = bids(".vhdr")
+    path.write_text(path.read_text().replace("=BINARY", "=ASCII") + "\n[ASCII Infos]\nSkipLines=999999999999\n")
+    assert _code(path, electrodes) == "recording-unreadable"
+
+
+def test_a_split_fif_opens_no_other_file(bids: Bids, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, electrodes = bids(".fif")
+    raw = mne.io.read_raw_fif(path, preload=True, verbose="ERROR")
+    raw = mne.concatenate_raws([raw, *(raw.copy() for _ in range(3))], verbose="ERROR")
+    raw.save(path, split_size="2MB", overwrite=True, buffer_size_sec=1.0, verbose="ERROR")
+    assert len(mne.io.read_raw_fif(path, verbose="ERROR").filenames) > 1
+    monkeypatch.setattr(mne.io, "read_raw_fif", lambda *_, **__: pytest.fail("read before it was refused"))
     assert _code(path, electrodes) == "recording-unreadable"
 
 
