@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from connectome_builder.prepared import Prepared
 from connectome_builder.recordings import join_recordings
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import BuildSettings, ConnectomeBuild, RegionalBold, build_connectome, regional_bold
@@ -56,14 +57,16 @@ class ConnectomeBuilder:
     rng_seed: int
 
     def __call__(self, event: Event, context: StageContext) -> Effects:
+        prepared = Prepared(self.objects)
         if event.type == events.RECORDING_ATTACHED:
             attached = wire.decode(event, event_pb2.RecordingAttached)
             study, base = _known(context)
-            return self._joined(base or self._base(event, study, context), attached, study, context)
+            base = base or self._base(event, study, prepared, context)
+            return self._joined(base, attached, study, prepared, context)
         study = wire.decode(event, event_pb2.StudyIngested)
-        return self._joined(self._base(event, study, context), study, study, context)
+        return self._joined(self._base(event, study, prepared, context), study, study, prepared, context)
 
-    def _base(self, event: Event, study: event_pb2.StudyIngested, context: StageContext) -> _Base:
+    def _base(self, event: Event, study: event_pb2.StudyIngested, prepared: Prepared, context: StageContext) -> _Base:
         gradients = json.loads(self.objects.get(wire.from_wire(study.gradients)))
         share = _BUILD_SHARE if study.HasField("fmri") else 1.0
         build = build_connectome(
@@ -76,7 +79,7 @@ class ConnectomeBuilder:
             progress=lambda message, fraction: context.progress(message, share * fraction),
         )
         bold = self._bold(study, build, context) if study.HasField("fmri") else None
-        message = self._message(event, study, build, bold)
+        message = _message(event, study, build, bold, prepared)
         return _Base(message=message, summary=_summary(build, bold), figures={"rng_seed": self.rng_seed})
 
     def _joined(
@@ -84,20 +87,21 @@ class ConnectomeBuilder:
         base: _Base,
         given: event_pb2.StudyIngested | event_pb2.RecordingAttached,
         study: event_pb2.StudyIngested,
+        prepared: Prepared,
         context: StageContext,
     ) -> Effects:
-        """The connectome at this revision with everything attached by now."""
+        """The connectome at this revision with everything attached by now; only here is anything put into the store."""
         message = event_pb2.ConnectomeBuilt()
         message.CopyFrom(base.message)
         message.revision, message.protocol = given.revision, given.protocol
-        join_recordings(message, given.recordings, self.objects)
+        join_recordings(message, given.recordings, prepared)
         checks = message.quality
         message.verdict = event_pb2.VERDICT_SOUND if all(c.passed for c in checks) else event_pb2.VERDICT_REVIEW
         bold = [message.bold] if message.HasField("bold") else []
         images = [study.diffusion, study.gradients, study.t1, *([study.fmri] if bold else [])]
         kept = [message.connectome, *bold, message.tracts, message.labels, *message.pictures]
         names = [recording.content.name.split(".")[0] for recording in message.recordings]
-        return wire.gives(
+        effects = wire.gives(
             context,
             message,
             topic=events.CONNECTOME_BUILT,
@@ -112,6 +116,8 @@ class ConnectomeBuilder:
                 **base.figures,
             },
         )
+        prepared.keep()
+        return effects
 
     def _image(self, artifact: event_pb2.Artifact) -> nib.Nifti1Image:
         return nib.Nifti1Image.from_bytes(gzip.decompress(self.objects.get(wire.from_wire(artifact))))
@@ -123,26 +129,6 @@ class ConnectomeBuilder:
             build.anatomy,
             build.connectome.region_labels,
             progress=lambda message, fraction: context.progress(message, _BUILD_SHARE + (1 - _BUILD_SHARE) * fraction),
-        )
-
-    def _message(
-        self, event: Event, study: event_pb2.StudyIngested, build: ConnectomeBuild, bold: RegionalBold | None
-    ) -> event_pb2.ConnectomeBuilt:
-        return event_pb2.ConnectomeBuilt(
-            case_id=event.subject,
-            revision=event.revision,
-            protocol=study.protocol,
-            connectome=wire.to_wire(self.objects.put(build.connectome.to_npz(), _NPZ, "connectome.npz")),
-            parcellation=build.connectome.parcellation,
-            bold=wire.to_wire(self.objects.put(bold.to_npz(), _NPZ, "bold.npz")) if bold else None,
-            quality=_checks(build, bold),
-            methods=[*build.methods, *(bold.methods if bold else ())],
-            tracts=wire.to_wire(self.objects.put(build.tracts.to_npz(), _NPZ, "tracts.npz")),
-            labels=wire.to_wire(self.objects.put(_compressed(build.labels), _NIFTI, "labels.nii.gz")),
-            pictures=[
-                wire.to_wire(self.objects.put(content, "image/png", f"{name}.png"))
-                for name, content in sorted(build.pictures.items())
-            ],
         )
 
 
@@ -169,6 +155,30 @@ def _known(context: StageContext) -> tuple[event_pb2.StudyIngested, _Base | None
                 figures = {"rng_seed": detail["rng_seed"]}
                 return study, _Base(message=message, summary=detail["connectome"], figures=figures)
     return study, None
+
+
+def _message(
+    event: Event,
+    study: event_pb2.StudyIngested,
+    build: ConnectomeBuild,
+    bold: RegionalBold | None,
+    prepared: Prepared,
+) -> event_pb2.ConnectomeBuilt:
+    return event_pb2.ConnectomeBuilt(
+        case_id=event.subject,
+        revision=event.revision,
+        protocol=study.protocol,
+        connectome=prepared.put(build.connectome.to_npz(), _NPZ, "connectome.npz"),
+        parcellation=build.connectome.parcellation,
+        bold=prepared.put(bold.to_npz(), _NPZ, "bold.npz") if bold else None,
+        quality=_checks(build, bold),
+        methods=[*build.methods, *(bold.methods if bold else ())],
+        tracts=prepared.put(build.tracts.to_npz(), _NPZ, "tracts.npz"),
+        labels=prepared.put(_compressed(build.labels), _NIFTI, "labels.nii.gz"),
+        pictures=[
+            prepared.put(content, "image/png", f"{name}.png") for name, content in sorted(build.pictures.items())
+        ],
+    )
 
 
 def _compressed(image: nib.Nifti1Image) -> bytes:

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import nibabel as nib
 
+from connectome_builder.prepared import Prepared
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import Connectome, Tracts, lesion_fractions
 from vbt.electrophysiology import ChannelCheck, SensorRecording, require_usable, without
 from vbt.errors import Rejected
-from vbt.platform import wire
-from vbt.platform.objects import Objects
 
 _NPZ = "application/x-npz"
 _SIGNALS: Mapping[event_pb2.RecordingKind, str] = {
@@ -25,12 +24,12 @@ _CHECKED = (*_SIGNALS.values(), "lesions")
 
 
 def join_recordings(
-    message: event_pb2.ConnectomeBuilt, recordings: Iterable[event_pb2.Recording], objects: Objects
+    message: event_pb2.ConnectomeBuilt, recordings: Iterable[event_pb2.Recording], prepared: Prepared
 ) -> None:
     """Put recordings and their checks into a message, in place of those that it has.
 
     Of signals, channels that fail a check are left out and named in the check. Of lesions, the share of every tract
-    that they cross is kept.
+    that they cross is kept. Nothing goes into the store here.
 
     Raises
     ------
@@ -40,15 +39,15 @@ def join_recordings(
     kept = [check for check in message.quality if not check.code.startswith(tuple(f"{kind}-" for kind in _CHECKED))]
     joined: list[event_pb2.Recording] = []
     for recording in recordings:
-        content = objects.get(wire.from_wire(recording.content))
+        content = prepared.get(recording.content)
         if recording.kind in _SIGNALS:
-            artifact, checks = _signals(_SIGNALS[recording.kind], content, message, objects)
+            artifact, checks = _signals(_SIGNALS[recording.kind], content, message, prepared)
             kept.extend(checks)
         elif recording.kind == event_pb2.RECORDING_KIND_LESIONS:
-            artifact, checks = _lesions(content, message, objects)
+            artifact, checks = _lesions(content, message, prepared)
             kept.extend(checks)
         else:
-            _require_regions(json.loads(content), message, objects)
+            _require_regions(json.loads(content), message, prepared)
             artifact = recording.content
         joined.append(event_pb2.Recording(kind=recording.kind, content=artifact))
     del message.quality[:], message.recordings[:]
@@ -57,12 +56,12 @@ def join_recordings(
 
 
 def _signals(
-    kind: str, content: bytes, message: event_pb2.ConnectomeBuilt, objects: Objects
+    kind: str, content: bytes, message: event_pb2.ConnectomeBuilt, prepared: Prepared
 ) -> tuple[event_pb2.Artifact, list[event_pb2.Check]]:
     recording = SensorRecording.from_npz(content)
-    checks = require_usable(recording, labels=_labels(message, objects))
+    checks = require_usable(recording, labels=_labels(message, prepared))
     usable = without(recording, checks)
-    artifact = wire.to_wire(objects.put(usable.to_npz(), _NPZ, f"{kind}.npz"))
+    artifact = prepared.put(usable.to_npz(), _NPZ, f"{kind}.npz")
     return artifact, list(_channel_checks(kind, checks, len(usable.channel_labels)))
 
 
@@ -80,12 +79,12 @@ def _channel_checks(kind: str, checks: Iterable[ChannelCheck], usable: int) -> I
 
 
 def _lesions(
-    content: bytes, message: event_pb2.ConnectomeBuilt, objects: Objects
+    content: bytes, message: event_pb2.ConnectomeBuilt, prepared: Prepared
 ) -> tuple[event_pb2.Artifact, list[event_pb2.Check]]:
     mask = nib.Nifti1Image.from_bytes(gzip.decompress(content))
-    tracts = Tracts.from_npz(objects.get(wire.from_wire(message.tracts)))
-    lesioned = lesion_fractions(tracts, mask, _labels(message, objects))
-    artifact = wire.to_wire(objects.put(lesioned.to_npz(), _NPZ, "lesions.npz"))
+    tracts = Tracts.from_npz(prepared.get(message.tracts))
+    lesioned = lesion_fractions(tracts, mask, _labels(message, prepared))
+    artifact = prepared.put(lesioned.to_npz(), _NPZ, "lesions.npz")
     crossed = int((lesioned.fraction > 0).sum()) // 2
     check = event_pb2.Check(
         code="lesions-tracts",
@@ -97,12 +96,12 @@ def _lesions(
     return artifact, [check]
 
 
-def _labels(message: event_pb2.ConnectomeBuilt, objects: Objects) -> nib.Nifti1Image:
-    return nib.Nifti1Image.from_bytes(gzip.decompress(objects.get(wire.from_wire(message.labels))))
+def _labels(message: event_pb2.ConnectomeBuilt, prepared: Prepared) -> nib.Nifti1Image:
+    return nib.Nifti1Image.from_bytes(gzip.decompress(prepared.get(message.labels)))
 
 
-def _require_regions(regions: list[str], message: event_pb2.ConnectomeBuilt, objects: Objects) -> None:
-    known = Connectome.from_npz(objects.get(wire.from_wire(message.connectome))).region_labels
+def _require_regions(regions: list[str], message: event_pb2.ConnectomeBuilt, prepared: Prepared) -> None:
+    known = Connectome.from_npz(prepared.get(message.connectome)).region_labels
     unknown = [region for region in regions if region not in known]
     if unknown:
         raise Rejected(

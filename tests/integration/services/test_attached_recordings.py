@@ -99,6 +99,10 @@ class Line:
     def contents(self, message: event_pb2.ConnectomeBuilt) -> dict[str, bytes]:
         return wire.recordings(message, self.runtime.objects)
 
+    def kept(self) -> set[str]:
+        """Digests of all that is in the store."""
+        return {path.name for path in Path(self.runtime.objects.url.removeprefix("file://")).iterdir()}
+
     def _kept(self, content: bytes, name: str) -> event_pb2.Artifact:
         return wire.to_wire(self.runtime.objects.put(content, "x", name))
 
@@ -224,6 +228,26 @@ def test_a_plan_of_unknown_regions_is_refused(line: Line) -> None:
     with pytest.raises(Rejected) as refused:
         line.build(line.attach(resection(["lh.nowhere"])))
     assert refused.value.code == "resection-region-unknown"
+
+
+def test_a_build_that_is_refused_leaves_nothing_in_the_store(line: Line) -> None:
+    """An erasure would not find it: of a step that was refused, the trail names no outputs."""
+    mask = _mask(slice(18, 22), slice(5, 10), slice(8, 12))
+    event = line.attach(_seeg(outside=2), mask, resection(["lh.nowhere"]))
+    before = line.kept()
+    with pytest.raises(Rejected) as refused:
+        line.build(event)
+    assert refused.value.code == "resection-region-unknown"
+    assert line.kept() == before
+
+
+def test_a_build_leaves_in_the_store_what_it_names(line: Line) -> None:
+    event = line.attach(_seeg(outside=2), _mask(slice(18, 22), slice(5, 10), slice(8, 12)), resection(["lh.insula"]))
+    before = line.kept()
+    effects = line.build(event)
+    named = {digest.sha256 for entry in effects.audit for digest in entry.outputs}
+    assert len(line.kept() - before) == 2
+    assert line.kept() - before <= named <= line.kept()
 
 
 def test_other_images_are_built_anew(line: Line) -> None:
