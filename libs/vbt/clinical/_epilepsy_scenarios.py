@@ -17,7 +17,7 @@ from vbt.clinical._epilepsy_gain import region_volumes
 from vbt.clinical._epilepsy_resections import RegionSet, Tried, minimal, random_sets, resectable, search
 from vbt.clinical._epilepsy_rest import leading_eigenvalue, margin, network_thresholds
 from vbt.clinical._epilepsy_stimulation import TRAINS, provoked
-from vbt.clinical._epilepsy_twins import TIME_STEP, Twins, coupling_weights, unseen_as_healthy
+from vbt.clinical._epilepsy_twins import TIME_STEP, Twins, coupling_weights, evenly, unseen_as_healthy
 from vbt.clinical.application import Recordings
 from vbt.connectome import Connectome
 from vbt.errors import Rejected, Unsound
@@ -26,7 +26,6 @@ from vbt.simulation import ReplayManifest, one_blas_thread, record
 
 DRAWS = 100  # behind every number reported; 100 of 100 has a 90 % interval from 0.97
 SCREENING_DRAWS = 16  # of the search, that finds what is worth all draws
-RESERVE_DRAWS = 24
 SUSPECTS = 8
 LARGEST = 4  # regions in a searched set
 LISTED = 8  # searched sets that are run with all draws
@@ -56,8 +55,8 @@ class SeizureScenarios:
     volumes : cm³ of every region
     resections : the untouched twin first, then the searched sets, the best first, the clinician's, and random ones
     spread : how many regions seize; no seizure where 0
-    reserve : by how much all excitabilities could still rise together without a seizure, over the first few draws;
-        negative where rest is lost already, NaN for random sets
+    reserve : by how much all excitabilities could still rise together without a seizure, negative
+        where rest is lost already, NaN for random sets
     recruited : fraction of draws in which each region seizes in the untouched twin
     thresholds : excitability above which each region seizes by itself where it sits, its neighbours at rest
     leading : largest real part of the coupled Jacobian's eigenvalues, per unit of model time
@@ -71,13 +70,13 @@ class SeizureScenarios:
     volumes: Float[np.ndarray, " region"]
     resections: tuple[Resection, ...]
     spread: Int[np.ndarray, "resection draw"]
-    reserve: Float[np.ndarray, "resection reserve_draw"]
+    reserve: Float[np.ndarray, "resection draw"]
     recruited: Float[np.ndarray, " region"]
     thresholds: Float[np.ndarray, "draw region"]
-    leading: Float[np.ndarray, " reserve_draw"]
+    leading: Float[np.ndarray, " draw"]
     unseen: Bool[np.ndarray, " region"]
     stimulated: Int[np.ndarray, " target"]
-    provoked: Bool[np.ndarray, "train target reserve_draw"]
+    provoked: Bool[np.ndarray, "train target draw"]
     searched: int
     manifest: ReplayManifest
 
@@ -184,7 +183,7 @@ class _Laboratory:
         self.labels, self.progress = calibration.region_labels, progress
         used = calibration.used_regions
         total = calibration.draws["K"].size
-        self.chosen = np.linspace(0, total - 1, min(draws, total)).round().astype(int)
+        self.chosen = evenly(total, draws)
         self.unseen = ~calibration.identifiable_regions
         eta = calibration.draws["eta"].reshape(total, -1)[self.chosen]
         self.seconds_per_unit = calibration.seconds_per_unit
@@ -257,17 +256,20 @@ class _Laboratory:
         ).sum(axis=2)
         order = sorted(range(len(listed)), key=lambda i: _rank(listed[i], counts[i], self.volumes))
         resections, spread = [listed[i] for i in order], counts[order]
-        few = min(RESERVE_DRAWS, self.size)
         self.progress("reserves", 0.8)
-        reserve = np.array([self._reserve(resection, few) for resection in resections])
+        reserve = np.array([self._reserve(resection) for resection in resections])
         targets = [region for region in self.suspects if not self.unseen[region]][:STIMULATED]
         answers = provoked(
-            self.twins, targets, few, self.seconds_per_unit, lambda done: self.progress("stimulation", 0.9 + 0.1 * done)
+            self.twins,
+            targets,
+            self.size,
+            self.seconds_per_unit,
+            lambda done: self.progress("stimulation", 0.9 + 0.1 * done),
         )
         leading = np.array(
             [
                 leading_eigenvalue(self.twins.eta[draw], float(self.twins.coupling[draw]), self.twins.weights)
-                for draw in range(few)
+                for draw in range(self.size)
             ]
         )
         outcomes = {
@@ -300,12 +302,15 @@ class _Laboratory:
             **outcomes,
         )
 
-    def _reserve(self, resection: Resection, draws: int) -> list[float]:
+    def _reserve(self, resection: Resection) -> list[float]:
         left = np.delete(np.arange(len(self.labels)), list(resection.regions))
         if resection.origin == "random" or not len(left):
-            return [float("nan")] * draws
+            return [float("nan")] * self.size
         weights = self.twins.weights[np.ix_(left, left)]
-        return [margin(self.twins.eta[draw, left], float(self.twins.coupling[draw]), weights) for draw in range(draws)]
+        return [
+            margin(eta[left], float(coupling), weights)
+            for eta, coupling in zip(self.twins.eta, self.twins.coupling, strict=True)
+        ]
 
 
 _ORDER: dict[str, int] = {"none": 0, "searched": 1, "clinician": 2, "random": 3}

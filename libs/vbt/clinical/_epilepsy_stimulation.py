@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from vbt.clinical._epilepsy_rest import equilibrium, margin, resting_z
-from vbt.clinical._epilepsy_twins import Twins, part_of, run
+from vbt.clinical._epilepsy_twins import Twins, evenly, part_of, run
 from vbt.simulation import pulse_train, stimulate
 
 # Hz and s: the customary trains of stimulation through SEEG contacts, with pulses of 1 ms
@@ -34,16 +34,17 @@ def provoked(
 
     Parameters
     ----------
+    draws : how many of the twins' draws, spread over all
     seconds_per_unit : of model time
     """
     if not len(targets):
         return np.zeros((len(TRAINS), 0, draws), dtype=bool)
     rested = []
-    for draw in range(draws):
+    for draw in evenly(len(twins.eta), draws):
         eta, coupling = twins.eta[draw], float(twins.coupling[draw])
         shift = margin(eta, coupling, twins.weights) - RESERVE
         x = equilibrium(eta + shift, coupling, twins.weights)
-        rested.append(twins.network(draw, shift=shift, initial=np.stack([x, resting_z(x)])))
+        rested.append(twins.network(int(draw), shift=shift, initial=np.stack([x, resting_z(x)])))
     # The simulator's second is a thousand units.
     scale = 1000.0 * seconds_per_unit
     amplitude = STRENGTH / (50.0 * PULSE_WIDTH)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from vbt.clinical._epilepsy_rest import isolated_threshold
 from vbt.simulation import Epileptor2D, Network, TemporalAverage, resect, simulate
@@ -75,10 +75,15 @@ class Twins:
     def recruited(
         self, sets: Sequence[tuple[int, ...]], draws: int, progress: Callable[[float], None] | None = None
     ) -> Bool[np.ndarray, "set draw region"]:
-        """Which regions seize after each set of regions was removed, over the first ``draws`` draws."""
-        untouched = [self.network(draw) for draw in range(draws)]
+        """Which regions seize after each set of regions was removed, over as many draws spread over all."""
+        untouched = [self.network(int(draw)) for draw in evenly(len(self.eta), draws)]
         networks = [resect(network, chosen) if chosen else network for chosen in sets for network in untouched]
         return run(networks, self.units, progress).reshape(len(sets), draws, len(self.weights))
+
+
+def evenly(total: int, count: int) -> Int[np.ndarray, " draw"]:
+    """Indices spread from the first of ``total`` to the last: draws lie chain by chain, and the first are one chain."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int)
 
 
 def run(

@@ -107,10 +107,12 @@ def report(calibration: SeizureCalibration, run: epilepsy.SeizureScenarios) -> T
     return epilepsy.findings((), calibration, run)
 
 
-def _run(connectome: Connectome, recordings: Recordings, calibration: SeizureCalibration) -> epilepsy.SeizureScenarios:
+def _run(
+    connectome: Connectome, recordings: Recordings, calibration: SeizureCalibration, draws: int = 20
+) -> epilepsy.SeizureScenarios:
     return epilepsy.run_scenarios(
         connectome, recordings, calibration, rng_seed=7, duration=100.0, progress=lambda _message, _fraction: None,
-        draws=20,
+        draws=draws,
     )  # fmt: skip
 
 
@@ -139,6 +141,15 @@ def test_volume_is_that_of_the_removed_voxels(run: epilepsy.SeizureScenarios) ->
     planned = run.of("clinician")[0]
     assert run.resections[planned].regions == (0, 4)
     assert run.volume(planned) == pytest.approx(2 * 0.512)
+
+
+def test_every_interval_is_that_of_all_draws(
+    connectome: Connectome, recordings: Recordings, calibration: SeizureCalibration
+) -> None:
+    found = _run(connectome, recordings, calibration, draws=30)
+    assert found.reserve.shape == found.spread.shape
+    assert found.leading.shape == found.draws.shape
+    assert found.provoked.shape[2] == len(found.draws)
 
 
 def test_reserve_is_positive_just_where_rest_is_kept(run: epilepsy.SeizureScenarios) -> None:

@@ -20,7 +20,7 @@ from vbt.clinical._epilepsy_rest import (
     resting_z,
 )
 from vbt.clinical._epilepsy_stimulation import provoked
-from vbt.clinical._epilepsy_twins import Twins, coupling_weights, unseen_as_healthy
+from vbt.clinical._epilepsy_twins import Twins, coupling_weights, evenly, unseen_as_healthy
 from vbt.simulation import Epileptor2D, Network
 from vbt.simulation.bifurcation import resting_point
 
@@ -133,6 +133,18 @@ def test_twin_seizes_exactly_where_it_cannot_rest() -> None:
     assert clear.sum() > 15
     assert 4 < (margins < 0).sum() < 20
     np.testing.assert_array_equal(seizes[clear], margins[clear] < 0.0)
+
+
+def test_few_draws_are_taken_from_all_chains_and_not_from_the_first() -> None:
+    quiet_chain, seizing_chain = np.full((30, 2), -3.4), np.full((30, 2), -1.6)
+    twins = Twins(
+        eta=np.concatenate([quiet_chain, seizing_chain]), coupling=np.zeros(60), weights=np.ones((2, 2)) - np.eye(2),
+        units=200.0,
+    )  # fmt: skip
+    assert twins.recruited([()], 4)[0].any(axis=1).tolist() == [False, False, True, True]
+    provoking = provoked(twins, [0], 4, seconds_per_unit=2.0)
+    assert provoking.shape == (2, 1, 4)
+    assert np.bincount(evenly(600, 100) // 150, minlength=4).tolist() == [25] * 4
 
 
 def test_removing_what_starts_seizures_frees_those_it_recruited() -> None:
