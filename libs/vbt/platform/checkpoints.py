@@ -1,18 +1,20 @@
 """How far a long step is, kept beside the artifacts until its effect is committed, so that a kill costs minutes.
 
-A checkpoint is worth only time: where it cannot be kept, read or removed, the step goes on without it.
+A checkpoint is worth only time: where it cannot be kept, read or removed, the step goes on without it. An erasure does
+not: to it a checkpoint is patient data, and one that is left over is an erasure that is not done.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import obstore
 from obstore.exceptions import BaseError
 
+from vbt.errors import NotYet
 from vbt.platform.objects import Objects
 from vbt.platform.stage_context import StageContext
 
@@ -52,7 +54,7 @@ class StepCheckpoint:
 
     def remove(self) -> None:
         """Remove all that this step kept; another revision of the case may be at work beside it."""
-        _remove(self.objects, list(_kept(self.objects, self.place)))
+        _tidy(self.objects, self.place)
 
 
 def step_checkpoint(objects: Objects, context: StageContext, *given: str) -> StepCheckpoint:
@@ -66,34 +68,65 @@ def step_checkpoint(objects: Objects, context: StageContext, *given: str) -> Ste
     parts = (context.stage, context.software.digest, str(event.revision), *given)
     told = hashlib.sha256("\0".join(parts).encode() + event.value).hexdigest()
     place = f"{_folder_of(event.subject)}/{event.revision}-{told[:32]}"
-    _remove(objects, [name for name in _kept(objects, _folder_of(event.subject)) if not name.startswith(f"{place}/")])
+    _tidy(objects, _folder_of(event.subject), spared=f"{place}/")
     return StepCheckpoint(objects, place)
 
 
 def remove_checkpoints(objects: Objects, case_id: str) -> int:
-    """Remove all that is kept for a case; how many objects it was."""
-    return _remove(objects, list(_kept(objects, _folder_of(case_id))))
+    """Remove all that is kept for a case; how many objects it was.
+
+    Raises
+    ------
+    NotYet : ``checkpoints-left``; all that could be removed is
+    """
+    failures: list[Exception] = []
+    removed = 0
+    try:
+        removed = _remove(objects, _kept(objects, _folder_of(case_id)), failures)
+    except (BaseError, OSError) as error:
+        failures.append(error)
+    if failures:
+        raise NotYet(
+            "checkpoints-left",
+            rule="an erasure removes all that long steps kept for the case",
+            got="an object store that does not list or does not remove it",
+            action="check the object store and erase the case again",
+        ) from failures[0]
+    return removed
 
 
 def _folder_of(case_id: str) -> str:
     return f"{_FOLDER}/{case_id}"
 
 
-def _kept(objects: Objects, folder: str) -> Iterator[str]:
+def _tidy(objects: Objects, folder: str, *, spared: str = "") -> None:
+    """Remove what is kept in a folder, but for what begins so, as far as the store lets us."""
+    failures: list[Exception] = []
     try:
-        for page in obstore.list(objects.store, f"{folder}/"):
-            yield from (found["path"] for found in page)
+        found = _kept(objects, folder)
+        _remove(objects, [name for name in found if not (spared and name.startswith(spared))], failures)
     except (BaseError, OSError) as error:
-        _tell("checkpoint.not-found", error)
+        failures.append(error)
+    for failure in failures:
+        _tell("checkpoint.not-removed", failure)
 
 
-def _remove(objects: Objects, names: list[str]) -> int:
-    try:
-        for name in names:
+def _kept(objects: Objects, folder: str) -> list[str]:
+    return [found["path"] for page in obstore.list(objects.store, f"{folder}/") for found in page]
+
+
+def _remove(objects: Objects, names: Iterable[str], failures: list[Exception]) -> int:
+    """Remove each, whatever becomes of the others; how many objects it was."""
+    removed = 0
+    for name in names:
+        try:
             obstore.delete(objects.store, name)
-    except (BaseError, OSError) as error:
-        _tell("checkpoint.not-removed", error)
-    return len(names)
+            removed += 1
+        except FileNotFoundError:
+            continue  # somebody else was faster
+        except (BaseError, OSError) as error:
+            failures.append(error)
+    return removed
 
 
 def _tell(what: str, error: Exception) -> None:

@@ -66,7 +66,8 @@ class Eraser:
         Raises
         ------
         Rejected : ``case-unknown``
-        NotYet : ``case-not-ended``; ``spool-unreachable``, or the artifacts are out of reach; ``state-still-read``
+        NotYet : ``case-not-ended``; ``spool-unreachable``, or the artifacts are out of reach; ``checkpoints-left``;
+            ``state-still-read``
         """
         if not self.spool.is_dir():
             raise _no_spool()

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import obstore
 import pytest
 import sqlalchemy as sa
 from opentelemetry.trace import INVALID_SPAN
 
+from vbt.errors import NotYet
 from vbt.platform.audit import ConsentDecision
 from vbt.platform.checkpoints import remove_checkpoints, step_checkpoint
 from vbt.platform.events import Event
-from vbt.platform.objects import Objects
+from vbt.platform.objects import Objects, S3Options
 from vbt.platform.software import Software
 from vbt.platform.stage_context import StageContext
 
@@ -106,3 +108,53 @@ def test_a_store_that_cannot_be_written_costs_the_checkpoint_only(objects: Objec
     place.write_bytes(b"in the way")
     checkpoint.save("chain-0", b"draws")
     assert checkpoint.load("chain-0") is None
+
+
+def stubborn(monkeypatch: pytest.MonkeyPatch, ending: str) -> None:
+    """Let the store refuse to remove what has this name."""
+    delete = obstore.delete
+
+    def refuses(store: obstore.store.ObjectStore, name: str) -> None:
+        if name.endswith(ending):
+            raise PermissionError("no access")
+        delete(store, name)
+
+    monkeypatch.setattr(obstore, "delete", refuses)
+
+
+def test_an_erasure_says_that_a_checkpoint_is_left_and_removes_the_others(
+    objects: Objects, context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = step_checkpoint(objects, context)
+    for name in ("chain-0", "chain-1", "chain-2"):
+        checkpoint.save(name, b"draws")
+    with monkeypatch.context() as broken:
+        stubborn(broken, "/chain-1")
+        with pytest.raises(NotYet) as left:
+            remove_checkpoints(objects, "case-1")
+    assert left.value.code == "checkpoints-left"
+    assert [path.name for path in files(objects)] == ["chain-1"]
+    assert remove_checkpoints(objects, "case-1") == 1
+    assert files(objects) == []
+
+
+def test_an_erasure_does_not_take_a_store_out_of_reach_for_an_empty_one(context: StageContext) -> None:
+    away = S3Options(endpoint="http://127.0.0.1:9", region="x", access_key_id="x", secret_access_key="x")
+    objects = Objects("s3://nowhere", away)
+    with pytest.raises(NotYet):
+        remove_checkpoints(objects, "case-1")
+    step_checkpoint(objects, context).remove()  # a step goes on
+
+
+def test_a_step_goes_on_when_old_checkpoints_cannot_be_removed(
+    objects: Objects, context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = step_checkpoint(objects, context)
+    for name in ("chain-0", "chain-1"):
+        old.save(name, b"draws")
+    context.event = replace(context.event, revision=2)
+    stubborn(monkeypatch, "/chain-0")
+    new = step_checkpoint(objects, context)
+    new.save("chain-0", b"newer draws")
+    assert new.load("chain-0") == b"newer draws"
+    assert old.load("chain-1") is None

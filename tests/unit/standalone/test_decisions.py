@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import obstore
 import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
@@ -134,6 +135,23 @@ def test_what_a_long_step_kept_goes_with_the_case(site: Site) -> None:
     site.run("erase", case_id, "--yes")
     assert StepCheckpoint(site.objects, f"checkpoints/{case_id}/1-digest").load("chain-0") is None
     assert StepCheckpoint(site.objects, f"checkpoints/{other}/1-digest").load("chain-0") == CANARY
+
+
+def test_an_erasure_that_left_a_checkpoint_is_not_told_as_done(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    case_id = site.case("study", Status.DONE)
+    kept = StepCheckpoint(site.objects, f"checkpoints/{case_id}/1-digest")
+    kept.save("chain-0", CANARY)
+
+    def refuses(*_: object) -> None:
+        raise PermissionError("no access")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(obstore, "delete", refuses)
+        assert "checkpoints-left" in site.run("erase", case_id, "--yes", expect=2)
+    assert "case.erased" not in site.actions(case_id)
+    site.run("erase", case_id, "--yes")
+    assert (kept.load("chain-0"), site.holds(CANARY)) == (None, [])
+    assert site.actions(case_id)[-1] == "case.erased"
 
 
 def test_nothing_is_erased_without_a_yes(site: Site) -> None:
