@@ -21,6 +21,7 @@ from vbt.errors import Rejected
 
 _MOST_VALUES = 100_000_000  # 0.8 GB in memory
 _LONGEST_HEADER = 1_000_000
+_ANNOTATIONS = (b"EDF Annotations", b"BDF Annotations")  # no channels to MNE-Python
 _FIF_FILE_ID = struct.pack(">iii", 100, 31, 20)  # the tag that every FIF file begins with
 
 
@@ -31,13 +32,13 @@ class Opened:
     Parameters
     ----------
     marks : what annotations say: (label, onset, duration) in s
-    rates : Hz of every channel, where the format lets them differ
+    rates : Hz of every channel, in their order, where the format lets them differ; else empty
     types : MNE-Python's, of every channel
     """
 
     raw: mne.io.BaseRaw
     marks: tuple[tuple[str, float, float], ...]
-    rates: dict[str, float]
+    rates: tuple[float, ...]
     types: tuple[str, ...]
     bad: tuple[str, ...]
 
@@ -64,8 +65,8 @@ def open_recording(path: Path) -> Opened:
     Raises
     ------
     Rejected
-        ``recording-format-unknown``, ``recording-truncated``, ``recording-too-large``, ``recording-with-gaps``,
-        ``channels-of-different-rates`` or ``recording-unreadable``
+        ``recording-format-unknown``, ``recording-truncated``, ``recording-too-large``, ``recording-with-gaps``
+        or ``recording-unreadable``
     """
     try:
         size = path.stat().st_size
@@ -73,7 +74,7 @@ def open_recording(path: Path) -> Opened:
             start = file.read(256)
     except OSError:
         unreadable("no file that can be opened")
-    rates: dict[str, float] = {}
+    rates: tuple[float, ...] = ()
     if start[:8] in (b"0       ", b"\xffBIOSEMI"):
         rates = _european_rates(path, start, size)
         reader = mne.io.read_raw_bdf if start[:1] == b"\xff" else mne.io.read_raw_edf
@@ -99,6 +100,8 @@ def open_recording(path: Path) -> Opened:
     except Exception:  # noqa: BLE001 - MNE-Python's readers raise anything, even a bare Exception
         unreadable("a header that contradicts itself or the file")
     _require_beside(path, raw.filenames)
+    if rates and len(rates) != len(raw.ch_names):
+        unreadable("a header that contradicts itself or the file")
     if not (raw.n_times > 1 and raw.ch_names and np.isfinite(raw.info["sfreq"])):
         unreadable(f"{len(raw.ch_names)} channels with {raw.n_times} samples")
     return Opened(raw=raw, marks=marks, rates=rates, types=types, bad=bad)
@@ -134,8 +137,8 @@ def _require_values(values: int) -> None:
         )
 
 
-def _european_rates(path: Path, start: bytes, size: int) -> dict[str, float]:
-    """Sampling rate of every channel of an EDF or BDF file, whose header fits its size."""
+def _european_rates(path: Path, start: bytes, size: int) -> tuple[float, ...]:
+    """Sampling rate of every channel of an EDF or BDF file but those of annotations, whose header fits its size."""
     try:
         declared, records = int(start[184:192]), int(start[236:244])
         duration, channels = float(start[244:252]), int(start[252:256])
@@ -164,8 +167,8 @@ def _european_rates(path: Path, start: bytes, size: int) -> dict[str, float]:
     needed = declared + records * sum(samples) * width
     if size < needed:
         _truncated(needed, size)
-    names = [header[256 + 16 * c :][:16].decode("latin-1").strip() for c in range(channels)]
-    return {name: count / duration for name, count in zip(names, samples, strict=True)}
+    names = [header[256 + 16 * c :][:16].strip() for c in range(channels)]
+    return tuple(count / duration for name, count in zip(names, samples, strict=True) if name not in _ANNOTATIONS)
 
 
 def _truncated(needed: int, size: int) -> NoReturn:

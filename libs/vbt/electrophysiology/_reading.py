@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from math import isclose
 from pathlib import Path
 
 import mne
@@ -134,12 +135,13 @@ def _place(name: str, places: dict[str, Float[np.ndarray, "3"]]) -> Float[np.nda
 
 
 def _require_one_rate(opened: Opened, picks: list[int]) -> None:
-    """EDF may keep channels at different rates, and MNE-Python would stretch the slow ones."""
-    rates = {opened.rates[name] for name in (opened.raw.ch_names[pick] for pick in picks) if name in opened.rates}
-    if len(rates) > 1:
+    """EDF may keep channels at different rates: MNE-Python stretches all to the fastest, be it only the ECG."""
+    fastest = float(opened.raw.info["sfreq"])
+    rates = {opened.rates[pick] for pick in picks} if opened.rates else {fastest}
+    if any(not isclose(rate, fastest, rel_tol=1e-6) for rate in rates):
         raise Rejected(
             "channels-of-different-rates",
             rule="channels of one recording have one sampling rate",
-            got=" and ".join(f"{rate:g} Hz" for rate in sorted(rates)),
-            action="export the recording with one sampling rate",
+            got=" and ".join(f"{rate:g} Hz" for rate in sorted({*rates, fastest})),
+            action="export the recording with one sampling rate, or without the channels of another",
         )

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import edfio
 import mne
 import numpy as np
 import pytest
@@ -141,3 +142,42 @@ def test_magnetometers_are_kept_before_gradiometers(tmp_path: Path) -> None:
     recording = read_sensors(path, "meg")
     assert recording.channel_labels == ("MEG0111",)
     np.testing.assert_allclose(recording.signals, 1e-12, rtol=1e-6)
+
+
+def _edf(path: Path, *channels: tuple[str, float]) -> None:
+    signals = [
+        edfio.EdfSignal(
+            np.random.default_rng(0).normal(0.0, 50.0, int(10 * rate)), rate, label=label, physical_dimension="uV"
+        )
+        for label, rate in channels
+    ]
+    edfio.Edf(signals, annotations=[edfio.EdfAnnotation(1.0, None, "calm")]).write(path)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [[("ECG", 1000.0)], [("ECG", 1000.0), ("B4", 1000.0)], [("ECG", 1000.0), ("ECG", 100.0)], [("ECG", 1000.5)]],
+    ids=["faster ECG", "faster contact", "two of one name", "fractional rate"],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_contacts_slower_than_another_channel_are_refused_and_not_stretched(
+    bids: Bids, tmp_path: Path, other: list[tuple[str, float]], first: bool
+) -> None:
+    _, electrodes = bids()
+    path = tmp_path / "mixed.edf"
+    slow = [("B1", 100.0), ("B2", 100.0)]
+    _edf(path, *(other + slow if first else slow + other))
+    with pytest.raises(Rejected) as refused:
+        read_seeg(path, electrodes)
+    assert refused.value.code == "channels-of-different-rates"
+    assert "100 Hz and 1000" in str(refused.value)
+
+
+def test_a_slower_channel_beside_the_contacts_does_no_harm(bids: Bids, tmp_path: Path) -> None:
+    _, electrodes = bids()
+    path = tmp_path / "mixed.edf"
+    _edf(path, ("Temp", 1.0), ("B1", 100.0), ("B2", 100.0))
+    recording = read_seeg(path, electrodes)
+    assert (recording.sampling_rate, recording.channel_labels) == (100.0, ("B1", "B2"))
+    stored = np.random.default_rng(0).normal(0.0, 50.0, 1000) * 1e-6
+    np.testing.assert_allclose(recording.signals[:, 0], stored, atol=1e-8)
