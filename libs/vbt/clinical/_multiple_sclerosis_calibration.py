@@ -82,8 +82,8 @@ def calibrate(
 ) -> ConductionCalibration:
     """Conduction velocity, coupling and rhythm from resting MEG, else EEG; with a lesion mask how much lesions delay.
 
-    The full cross-spectrum first. Where its posterior does not pass the gate, each direction's power alone, and the
-    report says so.
+    The full cross-spectrum first. Where it could not be searched or sampled, each direction's power alone, and the
+    report says so; where the recording itself speaks against it (`powers_may_stand_in`), its refusal stands.
 
     Raises
     ------
@@ -199,13 +199,22 @@ def _inferred(
         )
 
     full = run("cross-spectrum", 0.0, _FIRST)
-    if full.sound:
+    if full.sound or not powers_may_stand_in(full):
         return full
     powers = run("power", _FIRST, _SHARE)
     if not powers.sound:
         return full
     why = f"the cross-spectrum did not pass the checks ({'; '.join(full.reasons)}); powers alone were used"
     return dataclasses.replace(powers, warnings=(*powers.warnings, why))
+
+
+def powers_may_stand_in(full: SpectralCalibration) -> bool:
+    """Whether an unsound cross-spectrum failed by search, sampler or surrogate alone.
+
+    Powers cannot see what it is that the cross-spectrum missed: channels without any coherence have powers that fit a
+    velocity. A model that does not explain the cross-spectrum, or a velocity that it does not identify, is a result.
+    """
+    return full.fit.explained and full.diagnostics("velocity").identifiable
 
 
 @dataclass(frozen=True)

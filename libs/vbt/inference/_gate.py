@@ -79,18 +79,27 @@ class SamplerDiagnostics:
 
 @dataclass(frozen=True, kw_only=True)
 class FitDiagnostics:
-    """How well the best fit explains the recording, and whether independent searches found the same.
+    """How well the best fit explains the recording, and how many searches from scattered starts ended at it.
+
+    The searches share likelihood and priors: their agreement speaks for the search, not for the model.
 
     Parameters
     ----------
-    chi_square : mean squared residual in units of the fitted noise's prior scale or of the known noise; NaN where
-        the likelihood has no residual
+    chi_square : the fit statistic that ``label`` names, held to `CHI_SQUARE_LIMIT`. ``"chi²/N"`` is the mean squared
+        residual in units of the fitted noise's prior scale or of the known noise; NaN where the likelihood has no
+        residual
     starts_agreeing, starts : searches that ended within 5 nats of the best, of how many
     """
 
     chi_square: float
     starts_agreeing: int
     starts: int
+    label: str = "chi²/N"
+
+    @property
+    def explained(self) -> bool:
+        """Whether the statistic is within its limit, or there is none."""
+        return not self.chi_square > CHI_SQUARE_LIMIT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,10 +258,9 @@ def _sampler_reasons(sampler: SamplerDiagnostics) -> list[str]:
 
 def _fit_reasons(fit: FitDiagnostics) -> list[str]:
     reasons = []
-    # NaN where the likelihood has no residual.
-    if fit.chi_square > CHI_SQUARE_LIMIT:
+    if not fit.explained:
         reasons.append(
-            f"the model does not explain the recording: chi²/N {fit.chi_square:.2f}, limit {CHI_SQUARE_LIMIT}"
+            f"the model does not explain the recording: {fit.label} {fit.chi_square:.2f}, limit {CHI_SQUARE_LIMIT}"
         )
     if fit.starts_agreeing < STARTS_LIMIT:
         reasons.append(f"searches disagree: {fit.starts_agreeing} of {fit.starts} ended alike, limit {STARTS_LIMIT}")

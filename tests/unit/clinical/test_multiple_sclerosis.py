@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vbt.clinical._multiple_sclerosis_calibration import PREDICTED, ConductionCalibration, conductions
+from vbt.clinical._multiple_sclerosis_calibration import (
+    PREDICTED,
+    ConductionCalibration,
+    conductions,
+    powers_may_stand_in,
+)
 from vbt.clinical._multiple_sclerosis_rhythm import Conduction, Wiring
 from vbt.clinical._multiple_sclerosis_scenarios import NO_LESIONS, ConductionRun
 from vbt.clinical._multiple_sclerosis_sensors import sensor_view
@@ -107,6 +112,28 @@ def test_the_engine_recovers_what_the_recording_was_made_with(calibration):
         median, low, high = calibration.interval(name, 0.99)
         assert low < TRUTH[name] < high
         assert median == pytest.approx(TRUTH[name], rel=width)
+
+
+def test_channels_without_coherence_give_no_velocity_however_well_their_powers_fit(connectome):
+    """Phases drawn anew in every channel keep all powers and undo every delay."""
+    whole = recorded(connectome, None)
+    bins = np.fft.rfft(whole.signals, axis=0)
+    turned = np.abs(bins) * np.exp(2j * np.pi * np.random.default_rng(7).random(bins.shape))
+    apart = dataclasses.replace(whole, signals=np.fft.irfft(turned, n=len(whole.signals), axis=0))
+    found = APPLICATION.calibrate(connectome, Recordings(eeg=apart), rng_seed=1, checkpoint=None, **QUIET)
+    assert not found.sound
+    assert found.likelihood == "cross-spectrum"
+    assert not found.predicted["mean-delay"].size
+
+
+def test_powers_stand_in_for_a_cross_spectrum_that_was_not_sampled_never_for_one_that_does_not_fit(calibration):
+    by_sampler = dataclasses.replace(calibration, verdict="unsound", reasons=("chains disagree on velocity",))
+    assert powers_may_stand_in(by_sampler)
+    misfit = dataclasses.replace(by_sampler, fit=dataclasses.replace(calibration.fit, chi_square=1.06))
+    assert not powers_may_stand_in(misfit)
+    velocity, *others = calibration.parameters
+    blind = dataclasses.replace(by_sampler, parameters=(dataclasses.replace(velocity, shrinkage=0.2), *others))
+    assert not powers_may_stand_in(blind)
 
 
 def test_delays_are_length_over_velocity_and_what_lesions_add(calibration, connectome, lesions):
