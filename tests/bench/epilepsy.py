@@ -102,11 +102,34 @@ def fitted(case: Twin, seed: int, **settings: Any) -> SeizureCalibration:
     )
 
 
-def accuracy(regions: int, seed: int, tell: Callable[[str, float], None] | None = None) -> dict[str, Any]:
+class Folder:
+    """A checkpoint in a folder, so that a killed study goes on where it was."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def load(self, name: str) -> bytes | None:
+        at = self.path / name
+        return at.read_bytes() if at.exists() else None
+
+    def save(self, name: str, content: bytes) -> None:
+        part = self.path / f"{name}.part"
+        part.write_bytes(content)
+        part.replace(self.path / name)
+
+
+def accuracy(
+    regions: int,
+    seed: int,
+    tell: Callable[[str, float], None] | None = None,
+    checkpoints: Path | None = None,
+) -> dict[str, Any]:
     """One twin's figures against its truth."""
     case = twin(seed, regions)
     began, cpu = time.perf_counter(), time.process_time()
-    found = fitted(case, seed, progress=tell)
+    kept = Folder(checkpoints / f"{regions}-{seed}") if checkpoints else None
+    found = fitted(case, seed, progress=tell, checkpoint=kept)
     eta = found.draws["eta"]
     _, low, high = found.region_intervals("eta")
     chosen, zone = found.onset_zone(), case.zone
@@ -245,9 +268,14 @@ def main() -> None:
     parser.add_argument("--refusals", type=int, default=0, help="cases of each kind that must be refused")
     parser.add_argument("--kinds", nargs="*", default=list(REFUSALS))
     parser.add_argument("--json", type=Path, help="one line per twin, appended")
+    parser.add_argument("--checkpoints", type=Path, help="a folder; what --json holds already is not done again")
     parser.add_argument("--verbose", action="store_true", help="how far each inversion is")
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
+    if asked.checkpoints and asked.json and asked.json.exists():
+        rows = [json.loads(line) for line in asked.json.read_text().splitlines()]
+    done = {row["seed"] for row in rows}
+    seeds = [seed for seed in range(asked.seed, asked.seed + asked.seeds) if seed not in done]
     began = time.perf_counter()
 
     def tell(message: str, fraction: float) -> None:
@@ -257,7 +285,7 @@ def main() -> None:
     found = (
         refusals(asked.kinds, asked.refusals)
         if asked.refusals
-        else (accuracy(asked.regions, seed, tell) for seed in range(asked.seed, asked.seed + asked.seeds))
+        else (accuracy(asked.regions, seed, tell, asked.checkpoints) for seed in seeds)
     )
     for row in found:
         rows.append(row)
