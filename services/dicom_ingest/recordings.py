@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
+import math
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +19,21 @@ from vbt.dicom import lesion_mask
 from vbt.electrophysiology import ChannelCheck, Kind, SensorRecording, read_seeg, read_sensors, require_usable
 from vbt.errors import Rejected
 
-_MOST_VOXELS = 2**27
+_MOST_VOXELS = 2**26  # a T1 of a third of a millimetre
+_MOST_BYTES = 512 << 20  # of a mask, decompressed
+_GZIP = b"\x1f\x8b"
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    zlib.error,
+    nib.filebasedimages.ImageFileError,
+    nib.spatialimages.HeaderDataError,
+    nib.wrapstruct.WrapStructError,
+)  # what gzip and nibabel raise for files that are not what they say
 _REGION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -96,11 +113,20 @@ def lesions(path: Path) -> Content:
     Raises
     ------
     Rejected
-        ``lesion-mask-unreadable``, ``lesion-mask-without-frame``, or as `vbt.dicom.lesion_mask`
+        ``lesion-mask-unreadable``, ``lesion-mask-too-large``, ``lesion-mask-without-frame``,
+        ``lesion-mask-not-binary``, ``lesion-mask-empty``, or as `vbt.dicom.lesion_mask`
     """
     mask = lesion_mask(path) if _is_dicom(path) else _nifti(path)
-    volume = float(np.count_nonzero(mask.dataobj)) * abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000.0
-    bare = _image(np.asanyarray(mask.dataobj).astype(np.float32), mask.affine)
+    inside = np.asanyarray(mask.dataobj) != 0
+    if not inside.any():
+        raise Rejected(
+            "lesion-mask-empty",
+            rule="a lesion mask marks one voxel or more",
+            got="a mask without any",
+            action="check that the mask was exported with its lesions, or attach none",
+        )
+    volume = float(np.count_nonzero(inside)) * abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000.0
+    bare = _image(inside.astype(np.uint8), mask.affine)
     content = gzip.compress(bare.to_bytes(), compresslevel=6, mtime=0)
     return Content(
         kind="lesions",
@@ -160,11 +186,17 @@ def _is_dicom(path: Path) -> bool:
 
 def _nifti(path: Path) -> nib.Nifti1Image:
     try:
-        image = nib.load(path)
-    except (OSError, ValueError, nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError):
+        image = nib.Nifti1Image.from_stream(_whole(path))
+        shape = tuple(map(int, image.shape))
+        stored = np.dtype(image.header.get_data_dtype())  # type: ignore[no-untyped-call]
+    except _BROKEN:
         raise _unreadable("neither") from None
-    if not isinstance(image, nib.Nifti1Image) or len(image.shape) != 3 or not 0 < np.prod(image.shape) <= _MOST_VOXELS:
+    if len(shape) != 3 or min(shape) < 1:
         raise _unreadable("an image of other dimensions")
+    if stored.kind not in "biuf":
+        raise _unreadable("colours or complex numbers")
+    if math.prod(shape) > _MOST_VOXELS or math.prod(shape) * stored.itemsize > _MOST_BYTES:
+        raise _too_large()
     if not (int(image.header["sform_code"]) or int(image.header["qform_code"])) or not np.isfinite(image.affine).all():
         raise Rejected(
             "lesion-mask-without-frame",
@@ -173,10 +205,40 @@ def _nifti(path: Path) -> nib.Nifti1Image:
             action="export the mask on the grid of the T1 or FLAIR that it was drawn on",
         )
     try:
-        voxels = np.asanyarray(image.dataobj)
-    except (OSError, ValueError, EOFError):
+        return _image(_inside(image), image.affine)
+    except _BROKEN:
         raise _unreadable("voxels that cannot be read") from None
-    return _image(voxels, image.affine)
+
+
+def _inside(image: nib.Nifti1Image) -> np.ndarray:
+    """Where the mask is set; slice by slice, for scaled values take eight times their room."""
+    inside = np.empty(image.shape, dtype=np.uint8)
+    values: set[float] = set()
+    for k in range(image.shape[2]):
+        voxels = np.asanyarray(image.dataobj[..., k])
+        if not np.isfinite(voxels).all():
+            raise _unreadable("voxels that are no numbers")
+        inside[..., k] = marked = voxels != 0
+        if marked.any():
+            values |= {float(voxels[marked].min()), float(voxels[marked].max())}
+        if len(values) > 1 or any(value <= 0 for value in values):
+            raise _not_binary()
+    return inside
+
+
+def _whole(path: Path) -> io.BytesIO:
+    """A file, decompressed to its end, where gzip's checksum is."""
+    content = io.BytesIO()
+    with path.open("rb") as file:
+        compressed = file.read(2) == _GZIP
+        file.seek(0)
+        source = gzip.GzipFile(fileobj=file) if compressed else file
+        while piece := source.read(1 << 20):
+            if content.tell() + len(piece) > _MOST_BYTES:
+                raise _too_large()
+            content.write(piece)
+    content.seek(0)
+    return content
 
 
 def _image(voxels: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
@@ -190,4 +252,22 @@ def _unreadable(got: str) -> Rejected:
         rule="a lesion mask is a three-dimensional NIfTI image or a DICOM Segmentation",
         got=got,
         action="export the mask as NIfTI or as a DICOM Segmentation",
+    )
+
+
+def _too_large() -> Rejected:
+    return Rejected(
+        "lesion-mask-too-large",
+        rule=f"a lesion mask has {_MOST_VOXELS} voxels and {_MOST_BYTES} bytes at most",
+        got="more",
+        action="export the mask on the grid of the T1 or FLAIR that it was drawn on, as whole numbers of 8 bits",
+    )
+
+
+def _not_binary() -> Rejected:
+    return Rejected(
+        "lesion-mask-not-binary",
+        rule="a lesion mask has one positive value for lesions and 0 for all else",
+        got="several values, or negative ones",
+        action="threshold a probability map, or join numbered lesions, and attach that mask",
     )
