@@ -80,10 +80,8 @@ def _conclusion(calibration: SeizureCalibration, run: SeizureScenarios | None) -
         text = f"In the model no region starts seizures by itself; {_count(calibration)} in the recorded seizure."
     if run is not None and seizes(run) and run.of("searched"):
         best = run.of("searched")[0]
-        text += (
-            f" The model stays free of seizures in {run.free(best):.0%} of its draws without {run.name(best)}, and in "
-            f"{_random_mean(run, best):.0%} without random regions of the same number."
-        )
+        text += f" The model stays free of seizures in {run.free(best):.0%} of its draws without {run.name(best)}"
+        text += f", and in {_random_mean(run, best):.0%} without as many random regions." if _rivals(run, best) else "."
     elif run is not None and not seizes(run):
         text += " Left alone the model seldom seizes, so that it says nothing of resections."
     if unseen:
@@ -217,7 +215,7 @@ def _rivals(run: SeizureScenarios, index: int) -> list[int]:
 
 
 def _random_mean(run: SeizureScenarios, index: int) -> float:
-    return float(np.mean([run.free(rival) for rival in _rivals(run, index)] or [float("nan")]))
+    return float(np.mean([run.free(rival) for rival in _rivals(run, index)]))
 
 
 def _checks(calibration: SeizureCalibration) -> tuple[Check, ...]:
@@ -256,8 +254,10 @@ def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> t
         sentences += [
             f"Resections: the twin runs from the quiet time after a seizure with {len(run.draws)} posterior draws; all "
             f"single regions and pairs of the {SUSPECTS} most suspect were tried, then larger sets grown from the best "
-            f"({run.searched} sets), with {RANDOM_SETS} random sets of each size beside them. Deep grey nuclei and the "
-            "brainstem are never proposed.",
+            f"({run.searched} sets). Sets were found and ranked by {len(run.choosing)} other draws, so that the best "
+            f"one's numbers are not those that chose it. Up to {RANDOM_SETS} random sets of as many regions stand "
+            "beside it, of the regions that could have been proposed: those that the implantation informs, save deep "
+            "grey nuclei and the brainstem. A planned set may hold any region.",
             f"Stimulation: the twin between seizures is the calibrated one with all excitabilities lowered until its "
             f"rest has a reserve of {RESERVE:g}, an assumption.",
         ]

@@ -51,7 +51,7 @@ def pictures(
         png = resection_picture(run)
         caption = (
             "Virtual resections: probability of no seizure in the model against the volume removed, with 90 % "
-            "intervals for the number of draws; random sets of as many regions in grey."
+            "intervals for the number of draws; random sets of as many regions as the best or the planned set in grey."
         )
         yield drawing("resections", png, "scenarios", caption)
 
@@ -235,7 +235,7 @@ def resection_picture(run: SeizureScenarios) -> bytes:
         cloud.grid(color=_PALE, linewidth=0.6)
         for axes in (list_axes, cloud):
             axes.set_axisbelow(True)
-        kinds = [(BLUE, "proposed by the search"), (GREY, "random, as many regions")]
+        kinds = [(BLUE, "proposed by the search"), (GREY, "random, as many regions as the best")]
         if run.of("clinician"):
             kinds.insert(1, (ORANGE, "clinician's set"))
         handles = [

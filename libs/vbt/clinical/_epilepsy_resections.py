@@ -36,6 +36,16 @@ def resectable(labels: Sequence[str]) -> np.ndarray:
     return np.array([label.split(".")[-1] not in _NEVER_RESECTED for label in labels])
 
 
+def tried(
+    sets: Sequence[RegionSet], counts: Int[np.ndarray, "set draw"], volumes: Float[np.ndarray, " region"]
+) -> list[Tried]:
+    """What became of sets after which so many regions seize."""
+    return [
+        Tried(chosen, float((count == 0).mean()), float(count.mean()), float(volumes[list(chosen)].sum()))
+        for chosen, count in zip(sets, counts, strict=True)
+    ]
+
+
 def search(
     pool: Sequence[int], recruit: Recruit, volumes: Float[np.ndarray, " region"], largest: int
 ) -> tuple[Tried, ...]:
@@ -49,35 +59,31 @@ def search(
     recruit : how many regions seize after each set was removed, per draw
     """
 
-    def tried(sets: Sequence[RegionSet]) -> list[Tried]:
-        counts = recruit(sets)
-        return [
-            Tried(chosen, float((count == 0).mean()), float(count.mean()), float(volumes[list(chosen)].sum()))
-            for chosen, count in zip(sets, counts, strict=True)
-        ]
+    def run(sets: Sequence[RegionSet]) -> list[Tried]:
+        return tried(sets, recruit(sets), volumes)
 
     sizes = range(1, min(2, largest, len(pool)) + 1)
-    found = tried([chosen for size in sizes for chosen in combinations(sorted(pool), size)])
+    found = run([chosen for size in sizes for chosen in combinations(sorted(pool), size)])
     for size in range(3, min(largest, len(pool)) + 1):
         best = sorted(found, key=lambda one: one.rank)
         if best[0].free == 1.0:
             break
         beam = [one.regions for one in best if len(one.regions) == size - 1][:_BEAM]
         grown = sorted({tuple(sorted({*chosen, more})) for chosen in beam for more in pool if more not in chosen})
-        found += tried(grown)
+        found += run(grown)
     return tuple(sorted(found, key=lambda one: one.rank))
 
 
-def minimal(tried: Sequence[Tried]) -> tuple[Tried, ...]:
+def minimal(found: Sequence[Tried]) -> tuple[Tried, ...]:
     """Without the sets of which a part does as well alone."""
 
     def superfluous(one: Tried) -> bool:
         return any(
             set(part.regions) < set(one.regions) and part.free >= one.free and part.spread <= one.spread
-            for part in tried
+            for part in found
         )
 
-    return tuple(one for one in tried if not superfluous(one))
+    return tuple(one for one in found if not superfluous(one))
 
 
 def random_sets(candidates: Sequence[int], size: int, count: int, seed: int) -> tuple[RegionSet, ...]:

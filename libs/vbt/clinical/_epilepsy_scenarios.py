@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from vbt.clinical._epilepsy_gain import region_volumes
-from vbt.clinical._epilepsy_resections import RegionSet, Tried, minimal, random_sets, resectable, search
+from vbt.clinical._epilepsy_resections import RegionSet, minimal, random_sets, resectable, search, tried
 from vbt.clinical._epilepsy_rest import leading_eigenvalue, margin, network_thresholds
 from vbt.clinical._epilepsy_stimulation import TRAINS, provoked
 from vbt.clinical._epilepsy_twins import TIME_STEP, Twins, coupling_weights, evenly, unseen_as_healthy
@@ -25,7 +25,8 @@ from vbt.inference import SeizureCalibration
 from vbt.simulation import ReplayManifest, one_blas_thread, record
 
 DRAWS = 100  # behind every number reported; 100 of 100 has a 90 % interval from 0.97
-SCREENING_DRAWS = 16  # of the search, that finds what is worth all draws
+CHOOSING_DRAWS = 0.5  # for each draw reported; those that choose the best set are not those behind its number
+SCREENING_DRAWS = 16  # of the search, that finds what is worth all choosing draws
 SUSPECTS = 8
 LARGEST = 4  # regions in a searched set
 LISTED = 8  # searched sets that are run with all draws
@@ -51,9 +52,11 @@ class SeizureScenarios:
 
     Parameters
     ----------
-    draws : indices of the posterior draws, chains joined end to end
+    draws : indices of the posterior draws behind every number, chains joined end to end
+    choosing : indices of the others, by which suspects and sets were ranked
     volumes : cm³ of every region
-    resections : the untouched twin first, then the searched sets, the best first, the clinician's, and random ones
+    resections : the untouched twin first, then the searched sets, the best by the choosing draws first, the
+        clinician's, and random ones of as many regions as the best and the clinician's
     spread : how many regions seize; no seizure where 0
     reserve : by how much all excitabilities could still rise together without a seizure, negative
         where rest is lost already, NaN for random sets
@@ -67,6 +70,7 @@ class SeizureScenarios:
 
     region_labels: tuple[str, ...]
     draws: Int[np.ndarray, " draw"]
+    choosing: Int[np.ndarray, " choosing_draw"]
     volumes: Float[np.ndarray, " region"]
     resections: tuple[Resection, ...]
     spread: Int[np.ndarray, "resection draw"]
@@ -125,7 +129,8 @@ class SeizureScenarios:
 
 
 _ARRAYS = (
-    "draws", "volumes", "spread", "reserve", "recruited", "thresholds", "leading", "unseen", "stimulated", "provoked",
+    "draws", "choosing", "volumes", "spread", "reserve", "recruited", "thresholds", "leading", "unseen", "stimulated",
+    "provoked",
 )  # fmt: skip
 
 
@@ -147,7 +152,8 @@ def run_scenarios(
     ----------
     recordings : with ``labels``, and with the clinician's ``resection`` where there is one
     duration : s of each run; no less than 200 and no more than 400 units of model time are run
-    draws : number of posterior draws, spread evenly over the chains
+    draws : number of posterior draws behind every number, two or more, spread evenly over the chains; half as many
+        again choose what is reported. Where the posterior has fewer, a third of it chooses
 
     Raises
     ------
@@ -164,8 +170,8 @@ def run_scenarios(
             action="see the calibration's reasons; do not use this twin",
         )
     laboratory = _Laboratory(connectome, recordings, calibration, duration, draws, progress)
-    listed, searched = laboratory.candidates(rng_seed)
-    return laboratory.measured(listed, searched, rng_seed)
+    resections, searched = laboratory.candidates(rng_seed)
+    return laboratory.measured(resections, searched, rng_seed)
 
 
 class _Laboratory:
@@ -183,79 +189,65 @@ class _Laboratory:
         self.labels, self.progress = calibration.region_labels, progress
         used = calibration.used_regions
         total = calibration.draws["K"].size
-        self.chosen = evenly(total, draws)
+        spread = evenly(total, round((1.0 + CHOOSING_DRAWS) * draws))
+        self.choosing, self.chosen = spread[1::3], np.delete(spread, slice(1, None, 3))
         self.unseen = ~calibration.identifiable_regions
-        eta = calibration.draws["eta"].reshape(total, -1)[self.chosen]
         self.seconds_per_unit = calibration.seconds_per_unit
-        self.twins = Twins(
-            eta=unseen_as_healthy(eta, ~self.unseen),
-            coupling=calibration.draws["K"].ravel()[self.chosen],
-            weights=coupling_weights(connectome.weights[np.ix_(used, used)]),
-            units=float(np.clip(duration / self.seconds_per_unit, _LEAST_UNITS, _MOST_UNITS)),
-        )
+        weights = coupling_weights(connectome.weights[np.ix_(used, used)])
+        units = float(np.clip(duration / self.seconds_per_unit, _LEAST_UNITS, _MOST_UNITS))
+
+        def twins_of(indices: Int[np.ndarray, " draw"]) -> Twins:
+            eta = calibration.draws["eta"].reshape(total, -1)[indices]
+            return Twins(
+                eta=unseen_as_healthy(eta, ~self.unseen),
+                coupling=calibration.draws["K"].ravel()[indices],
+                weights=weights,
+                units=units,
+            )
+
+        self.scouts, self.twins = twins_of(self.choosing), twins_of(self.chosen)
         self.volumes = region_volumes(require_labels(recordings), len(connectome.region_labels))[used]
         self.clinician = _indices(recordings.resection, self.labels)
-        self.thresholds = np.stack(
-            [
-                network_thresholds(eta, float(coupling), self.twins.weights)
-                for eta, coupling in zip(self.twins.eta, self.twins.coupling, strict=True)
-            ]
-        )
         progress("untouched twin", 0.0)
-        self.untouched = self.twins.recruited([()], self.size)[0]
+        self.suspects = _suspects(self.scouts)
 
     @property
     def size(self) -> int:
         return len(self.chosen)
 
-    @property
-    def suspects(self) -> list[int]:
-        """Regions by how often they start seizures on their own, then by how often and how nearly they seize."""
-        starts = (self.twins.eta > self.thresholds).mean(axis=0)
-        seizes = self.untouched.mean(axis=0)
-        excess = np.median(self.twins.eta - self.thresholds, axis=0)
-        return [int(region) for region in np.lexsort((-excess, -seizes, -starts))]
-
     def candidates(self, rng_seed: int) -> tuple[list[Resection], int]:
         """What is to be run with all draws, and how many sets were tried to find it."""
-        allowed = resectable(self.labels)
-        pool = [region for region in self.suspects if allowed[region] and not self.unseen[region]][:SUSPECTS]
+        equal = [int(region) for region in np.flatnonzero(resectable(self.labels) & ~self.unseen)]
+        pool = [region for region in self.suspects if region in equal][:SUSPECTS]
         pool += [region for region in self.clinician if region not in pool]
-        screening = min(SCREENING_DRAWS, self.size)
+        screening = min(SCREENING_DRAWS, len(self.choosing))
 
         def recruit(sets: Sequence[RegionSet]) -> Int[np.ndarray, "set draw"]:
-            found = self.twins.recruited(
-                sets, screening, lambda done: self.progress("searching resections", 0.4 * done)
+            found = self.scouts.recruited(
+                sets, screening, lambda done: self.progress("searching resections", 0.3 * done)
             )
             return np.asarray(found.sum(axis=2))
 
-        tried = search(pool, recruit, self.volumes, LARGEST) if pool else ()
-        return self._listed(tried, allowed, rng_seed), len(tried)
+        found = search(pool, recruit, self.volumes, LARGEST) if pool else ()
+        worth = [one for place, one in enumerate(minimal(found)[:LISTED]) if one.free > 0.0 or place < FUTILE]
+        return listed(self._ranked([one.regions for one in worth]), self.clinician, equal, rng_seed), len(found)
 
-    def _listed(self, tried: tuple[Tried, ...], allowed: np.ndarray, rng_seed: int) -> list[Resection]:
-        listed = [Resection(regions=(), origin="none")]
-        best = [one for place, one in enumerate(minimal(tried)[:LISTED]) if one.free > 0.0 or place < FUTILE]
-        listed += [Resection(regions=one.regions, origin="searched") for one in best]
-        sizes = {len(one.regions) for one in best[:1]}
-        if self.clinician:
-            listed.append(Resection(regions=self.clinician, origin="clinician"))
-            sizes.add(len(self.clinician))
-        others = [int(region) for region in np.flatnonzero(allowed)]
-        for size in sorted(sizes):
-            if size < len(others):
-                sets = random_sets(others, size, RANDOM_SETS, rng_seed)
-                listed += [Resection(regions=chosen, origin="random") for chosen in sets]
-        return listed
+    def _ranked(self, sets: list[RegionSet]) -> list[RegionSet]:
+        """The best first, by all choosing draws."""
+        if not sets:
+            return []
+        counts = self.scouts.recruited(
+            sets, len(self.choosing), lambda done: self.progress("searching resections", 0.3 + 0.1 * done)
+        ).sum(axis=2)
+        return [one.regions for one in sorted(tried(sets, counts, self.volumes), key=lambda one: one.rank)]
 
-    def measured(self, listed: list[Resection], searched: int, rng_seed: int) -> SeizureScenarios:
-        """Every listed resection with all draws, the best first, and stimulation."""
-        counts = self.twins.recruited(
-            [resection.regions for resection in listed],
+    def measured(self, resections: list[Resection], searched: int, rng_seed: int) -> SeizureScenarios:
+        """Every resection with all draws, and stimulation."""
+        recruited = self.twins.recruited(
+            [resection.regions for resection in resections],
             self.size,
             lambda done: self.progress("resections", 0.4 + 0.4 * done),
-        ).sum(axis=2)
-        order = sorted(range(len(listed)), key=lambda i: _rank(listed[i], counts[i], self.volumes))
-        resections, spread = [listed[i] for i in order], counts[order]
+        )
         self.progress("reserves", 0.8)
         reserve = np.array([self._reserve(resection) for resection in resections])
         targets = [region for region in self.suspects if not self.unseen[region]][:STIMULATED]
@@ -273,12 +265,13 @@ class _Laboratory:
             ]
         )
         outcomes = {
-            "spread": spread, "reserve": reserve, "recruited": self.untouched.mean(axis=0),
-            "thresholds": self.thresholds, "leading": leading, "provoked": answers,
+            "spread": recruited.sum(axis=2), "reserve": reserve, "recruited": recruited[0].mean(axis=0),
+            "thresholds": _thresholds(self.twins), "leading": leading, "provoked": answers,
         }  # fmt: skip
         return SeizureScenarios(
             region_labels=self.labels,
             draws=self.chosen,
+            choosing=self.choosing,
             volumes=self.volumes,
             resections=tuple(resections),
             unseen=self.unseen,
@@ -290,6 +283,7 @@ class _Laboratory:
                 outputs=outcomes,
                 parameters={
                     "draws": [int(draw) for draw in self.chosen],
+                    "choosing": [int(draw) for draw in self.choosing],
                     "units": self.twins.units,
                     "resections": [list(resection.regions) for resection in resections],
                     "trains": {f"{frequency:g} Hz": seconds for frequency, seconds in TRAINS.items()},
@@ -313,13 +307,40 @@ class _Laboratory:
         ]
 
 
-_ORDER: dict[str, int] = {"none": 0, "searched": 1, "clinician": 2, "random": 3}
+def listed(
+    searched: Sequence[RegionSet], clinician: RegionSet, candidates: Sequence[int], seed: int
+) -> list[Resection]:
+    """The untouched twin, the searched sets, the clinician's, and random sets of as many regions.
+
+    Parameters
+    ----------
+    searched : the best first
+    candidates : regions that the search may propose, of which random sets are drawn
+    """
+    found = [Resection(regions=(), origin="none")]
+    found += [Resection(regions=regions, origin="searched") for regions in searched]
+    if clinician:
+        found.append(Resection(regions=clinician, origin="clinician"))
+    for size in sorted({len(regions) for regions in (*searched[:1], clinician) if regions}):
+        if size < len(candidates):
+            sets = random_sets(candidates, size, RANDOM_SETS, seed)
+            found += [Resection(regions=regions, origin="random") for regions in sets]
+    return found
 
 
-def _rank(resection: Resection, counts: np.ndarray, volumes: np.ndarray) -> tuple[int, float, float, float, RegionSet]:
-    volume = float(volumes[list(resection.regions)].sum())
-    free, spread = float((counts == 0).mean()), float(counts.mean())
-    return (_ORDER[resection.origin], -free, spread, volume, resection.regions)
+def _suspects(twins: Twins) -> list[int]:
+    """Regions by how often they start seizures on their own, then by how often and how nearly they seize."""
+    above = twins.eta - _thresholds(twins)
+    seizes = twins.recruited([()], len(twins.eta))[0].mean(axis=0)
+    return [int(region) for region in np.lexsort((-np.median(above, axis=0), -seizes, -(above > 0.0).mean(axis=0)))]
+
+
+def _thresholds(twins: Twins) -> Float[np.ndarray, "draw region"]:
+    found = [
+        network_thresholds(eta, float(coupling), twins.weights)
+        for eta, coupling in zip(twins.eta, twins.coupling, strict=True)
+    ]
+    return np.stack(found)
 
 
 def require_labels(recordings: Recordings) -> nib.Nifti1Image:

@@ -97,9 +97,8 @@ def coverage_table(calibration: SeizureCalibration) -> Table | None:
 
 
 def resection_table(run: SeizureScenarios) -> Table:
-    """Searched sets and the clinician's, the most often seizure-free first."""
+    """Searched sets, the best by draws that are not behind these numbers first, and the clinician's."""
     listed = [*run.of("searched"), *run.of("clinician")]
-    listed.sort(key=lambda index: (-run.free(index), float(run.spread[index].mean()), run.volume(index)))
     rows = tuple(
         Row(
             label=run.name(index),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vbt.clinical import epilepsy
+from vbt.clinical._epilepsy_scenarios import listed
 from vbt.clinical._epilepsy_tables import fraction
 from vbt.clinical.application import Recordings
 from vbt.clinical.findings import TwinFindings
@@ -126,8 +127,40 @@ def test_removing_the_true_onset_zone_is_found_and_beats_random_sets(run: epilep
     assert run.free(best) == 1.0
     assert run.free(0) == 0.0
     rivals = [rival for rival in run.of("random") if run.resections[rival].regions != ONSET]
-    assert len(rivals) >= 15
+    assert len(rivals) == 14  # all other pairs of the six regions that may be proposed
     assert max(run.free(rival) for rival in rivals) == 0.0
+
+
+def test_random_sets_are_of_regions_that_could_have_been_proposed_and_as_many_as_the_best(
+    run: epilepsy.SeizureScenarios,
+) -> None:
+    random = {region for index in run.of("random") for region in run.resections[index].regions}
+    assert random == set(range(REGIONS)) - {UNSEEN, LABELS.index("lh.thalamusproper")}
+    for best, clinician, sizes in (((1,), (), {1}), ((1,), (2, 3, 4), {1, 3}), ((1, 4), (), {2})):
+        found = listed([best, (0, 1, 5)], clinician, range(6), 0)
+        assert {len(one.regions) for one in found if one.origin == "random"} == sizes
+
+
+def test_conclusion_without_random_sets_compares_with_none(
+    calibration: SeizureCalibration, run: epilepsy.SeizureScenarios, report: TwinFindings
+) -> None:
+    kept = [index for index in range(len(run.resections)) if run.resections[index].origin != "random"]
+    alone = dataclasses.replace(
+        run, resections=tuple(run.resections[index] for index in kept), spread=run.spread[kept],
+        reserve=run.reserve[kept],
+    )  # fmt: skip
+    told = epilepsy.findings((), calibration, alone)
+    assert "nan" not in told.conclusion
+    assert "without lh.area1 + lh.area4." in told.conclusion
+    assert "without lh.area1 + lh.area4, and in 7% without as many random regions." in report.conclusion
+    assert TwinFindings.from_json(told.to_json()) == told
+
+
+def test_draws_that_choose_the_best_set_are_not_those_behind_its_number(run: epilepsy.SeizureScenarios) -> None:
+    assert (len(run.draws), len(run.choosing)) == (20, 10)
+    assert not set(run.draws) & set(run.choosing)
+    for indices in (run.draws, run.choosing):
+        assert np.ptp(np.bincount(indices // DRAWS, minlength=CHAINS)) <= 1  # both chains
 
 
 def test_regions_recruited_by_the_onset_zone_seize_in_the_untouched_twin(run: epilepsy.SeizureScenarios) -> None:
@@ -146,7 +179,7 @@ def test_volume_is_that_of_the_removed_voxels(run: epilepsy.SeizureScenarios) ->
 def test_every_interval_is_that_of_all_draws(
     connectome: Connectome, recordings: Recordings, calibration: SeizureCalibration
 ) -> None:
-    found = _run(connectome, recordings, calibration, draws=30)
+    found = _run(connectome, recordings, calibration, draws=26)
     assert found.reserve.shape == found.spread.shape
     assert found.leading.shape == found.draws.shape
     assert found.provoked.shape[2] == len(found.draws)
