@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,6 +20,8 @@ from vbt.platform.state import audit_leaf, audit_outbox, case, insert_new
 _ENTRY_NAMESPACE = uuid.UUID("3d1f7a52-8a43-5b9e-b1c5-7662742e6175")
 
 Outcome = Literal["success", "refused", "failed"]
+
+_STREAMED = {"yield_per": 500}  # a ledger of years does not fit into memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +108,22 @@ def record(connection: sa.Connection, entry: AuditEntry) -> bool:
     return insert_new(connection, audit_outbox, row)
 
 
+def entries(connection: sa.Connection) -> Iterator[bytes]:
+    """Every entry, first those that wait for the ledger, then those that it has; one may come twice."""
+    # In this order, because on PostgreSQL each statement sees what was committed when it began: an entry that the
+    # sequencer moves in between is then read twice, and in the other order not at all.
+    for table in (audit_outbox, audit_leaf):
+        yield from connection.execute(sa.select(table.c.entry), execution_options=_STREAMED).scalars()
+
+
 def cases_that_gave(connection: sa.Connection, sha256: str) -> list[str]:
     """The cases of this site that an artifact was made for, by the trail; none for an artifact from elsewhere."""
     mark, found = sha256.encode(), set()
-    for table in (audit_leaf, audit_outbox):
-        for content in connection.execute(sa.select(table.c.entry)).scalars():
-            if mark in content:
-                entry = json.loads(content)
-                if any(output["sha256"] == sha256 for output in entry["outputs"]):
-                    found.add(entry["case_id"])
+    for content in entries(connection):
+        if mark in content:
+            entry = json.loads(content)
+            if any(output["sha256"] == sha256 for output in entry["outputs"]):
+                found.add(entry["case_id"])
     known = sa.select(case.c.case_id).where(case.c.case_id.in_(found)).order_by(case.c.case_id)
     return list(connection.execute(known).scalars())
 
@@ -122,7 +131,7 @@ def cases_that_gave(connection: sa.Connection, sha256: str) -> list[str]:
 def cases_on_trail(connection: sa.Connection, prefix: str) -> list[str]:
     """The case ids beginning so that integrated entries speak of: cases, and runs on demand, which are no cases."""
     mark, found = f'"case_id":"{prefix}'.encode(), set()
-    for content in connection.execute(sa.select(audit_leaf.c.entry)).scalars():
+    for content in connection.execute(sa.select(audit_leaf.c.entry), execution_options=_STREAMED).scalars():
         if mark in content:
             found.add(json.loads(content)["case_id"])
     return sorted(case_id for case_id in found if case_id.startswith(prefix))

@@ -253,7 +253,11 @@ def open_state(url: str) -> sa.Engine:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """One consistent snapshot for reading; it neither waits for writers nor makes them wait."""
+    """A connection for reading; it neither waits for writers nor makes them wait.
+
+    On SQLite all of it is one snapshot. On PostgreSQL (READ COMMITTED) every statement is one of its own: who reads two
+    tables between which rows are moved, reads first the one that they leave.
+    """
     with engine.connect() as connection:
         yield connection.execution_options(**_READING)
 
