@@ -12,6 +12,7 @@ import os
 import pwd
 import shutil
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 
 from vbt.errors import NotYet
 from vbt.platform import cases, state
-from vbt.platform.audit import AuditEntry, record
+from vbt.platform.audit import AuditEntry, entries, record
 from vbt.platform.cases import FINISHED, Case, Status
 from vbt.platform.checkpoints import remove_checkpoints
 from vbt.platform.identity import Vault
@@ -188,20 +189,29 @@ def _aside(connection: sa.Connection, case: Case) -> set[str]:
 
 
 def _artifacts(connection: sa.Connection, case_id: str) -> tuple[set[str], set[str]]:
-    """Digests of what was read and written for the case alone, and of what other cases that stand share with it."""
-    standing = set(
-        connection.execute(sa.select(state.case.c.case_id).where(state.case.c.status != Status.ERASED)).scalars()
-    )
-    mine: set[str] = set()
+    """Digests of what was read and written for the case alone, and of what other cases that stand share with it.
+
+    What was computed on demand from the case's artifacts is the case's too, though it is filed under the run's own id.
+    """
+    inputs: defaultdict[str, set[str]] = defaultdict(set)
+    outputs: defaultdict[str, set[str]] = defaultdict(set)
+    for content in entries(connection):
+        entry = json.loads(content)
+        inputs[entry["case_id"]] |= {thing["sha256"] for thing in entry["inputs"]}
+        outputs[entry["case_id"]] |= {thing["sha256"] for thing in entry["outputs"]}
+    # Asked for afterwards, because a case that began in between would be taken for a run on demand.
+    statuses = dict(connection.execute(sa.select(state.case.c.case_id, state.case.c.status)).tuples().all())
+    mine = inputs[case_id] | outputs[case_id]
     others: set[str] = set()
-    for table in (state.audit_leaf, state.audit_outbox):
-        for content in connection.execute(sa.select(table.c.entry)).scalars():
-            entry = json.loads(content)
-            digests = {thing["sha256"] for thing in (*entry["inputs"], *entry["outputs"])}
-            if entry["case_id"] == case_id:
-                mine |= digests
-            elif entry["case_id"] in standing:
-                others |= digests
+    erased: set[str] = set()
+    for other in (inputs.keys() & statuses.keys()) - {case_id}:
+        (erased if statuses[other] == Status.ERASED else others).update(inputs[other] | outputs[other])
+    of_mine, of_erased = mine - others, erased - others
+    for run in inputs.keys() - statuses.keys():
+        if inputs[run] & of_mine:
+            mine |= outputs[run]
+        elif not inputs[run] & of_erased:
+            others |= outputs[run]
     return mine - others, mine & others
 
 

@@ -81,6 +81,24 @@ class Site:
         assert result.exit_code == expect, result.output
         return json.loads(result.stdout) if "--json" in arguments else result.output
 
+    def ran(self, given: bytes, *contents: bytes) -> None:
+        """A simulation on demand, which is no case, of an artifact with this content."""
+        kept = [self.objects.put(content, "text/plain", "simulation.npz") for content in contents]
+        source = self.objects.put(given, "text/plain", "connectome")
+        entry = AuditEntry(
+            event_id=f"run of {source.sha256}",
+            case_id=cases.new_case_id(),
+            revision=1,
+            action="network.simulated",
+            outcome="success",
+            actor="brain_simulator",
+            software=this_software("standalone"),
+            inputs=(Digest(name="connectome", sha256=source.sha256),),
+            outputs=tuple(Digest(name=one.name, sha256=one.sha256) for one in kept),
+        )
+        with self.engine.begin() as connection:
+            audit.record(connection, entry)
+
     def actions(self, case_id: str) -> list[str]:
         with reading(self.engine) as connection:
             rows = connection.execute(sa.select(state.audit_outbox.c.entry).order_by(state.audit_outbox.c.id)).scalars()
@@ -126,6 +144,28 @@ def test_what_another_case_uses_is_not_erased_with_it(site: Site) -> None:
     (last,) = site.run("erase", other, "--yes", "--json")
     assert (last["artifacts"], last["shared_artifacts"]) == (1, 0)
     assert site.holds(CANARY) == []
+
+
+def test_what_was_simulated_on_demand_from_the_case_is_erased_with_it(site: Site) -> None:
+    case_id, other = site.case("study", Status.DONE, b"mine"), site.case("other", Status.DONE, b"of the other")
+    site.ran(b"mine", b"simulated from " + CANARY, b"in both")
+    site.ran(b"of the other", b"simulated from the other", b"in both")
+    (erased,) = site.run("erase", case_id, "--yes", "--json")
+    assert (erased["artifacts"], erased["shared_artifacts"]) == (2, 1)
+    assert site.holds(b"simulated from " + CANARY) == []
+    assert len(site.holds(b"simulated from the other")) == len(site.holds(b"in both")) == 1
+    (last,) = site.run("erase", other, "--yes", "--json")
+    assert (last["artifacts"], last["shared_artifacts"]) == (3, 0)
+    assert site.holds(b"simulated from the other") == site.holds(b"in both") == []
+
+
+def test_what_was_simulated_from_a_shared_connectome_goes_with_the_last_case(site: Site) -> None:
+    first, last = site.case("study", Status.DONE, b"shared"), site.case("other", Status.DONE, b"shared")
+    site.ran(b"shared", b"numbers of the run")
+    site.run("erase", first, "--yes")
+    assert len(site.holds(b"numbers of the run")) == 1
+    site.run("erase", last, "--yes")
+    assert site.holds(b"numbers of the run") == []
 
 
 def test_what_a_long_step_kept_goes_with_the_case(site: Site) -> None:
