@@ -20,7 +20,7 @@ from vbt.errors import Rejected
 from vbt.inference import Checkpoint, SpectralCalibration, calibrate_delayed_spectrum
 from vbt.simulation import one_blas_thread
 
-DRAWS = 48  # of the posterior, whose spectra are computed
+DRAWS = 100  # of the posterior, whose spectra are computed: enough for a 90 % interval of their quantiles
 MOST_ISOLATED = 0.1
 TRACTS = 10
 _FIRST, _SHARE = 0.7, 0.9  # of the progress, that the first likelihood and all inference take

@@ -15,6 +15,8 @@ from vbt.inference import gate_checks
 
 NAME = "multiple_sclerosis"
 LEVEL = 0.90
+# From i / (n + 1): the interval of n draws holds the next one as often as LEVEL says; NumPy's default holds fewer.
+QUANTILE = "weibull"
 HORIZONS = (2.0, 5.0)  # years
 MOST_WITHOUT_PEAK = 0.1
 # code: (parameter, label, UCUM unit)
@@ -133,7 +135,7 @@ def _spread(code: str, label: str, unit: str, draws: Float[np.ndarray, " draw"])
     if missing > MOST_WITHOUT_PEAK:
         why = f"the model shows no such peak in {missing:.0%} of the draws, limit {MOST_WITHOUT_PEAK:.0%}"
         return Quantity(code=code, label=label, unit=unit, withheld=why, level=LEVEL)
-    low, median, high = np.nanquantile(draws, [0.5 * (1 - LEVEL), 0.5, 0.5 * (1 + LEVEL)])
+    low, median, high = np.nanquantile(draws, [0.5 * (1 - LEVEL), 0.5, 0.5 * (1 + LEVEL)], method=QUANTILE)
     return Quantity(
         code=code, label=label, unit=unit, value=float(median), low=float(low), high=float(high), level=LEVEL
     )
@@ -251,10 +253,17 @@ def _methods(calibration: ConductionCalibration, run: ConductionRun | None) -> t
         + ".",
         _sampler(calibration),
     ]
+    if calibration.sound:
+        spectra = calibration.predicted["alpha-frequency"].size
+        sentences.append(
+            f"Rhythm: alpha quantities and their intervals from the spectra of {spectra} posterior draws, spread evenly "
+            "over all chains."
+        )
     if run is not None and not run.withheld:
         rates = RatePriors()
         sentences.append(
-            f"Years: {len(run.draws)} posterior draws, each with its own rates (medians {rates.lesions[0]:g} new "
+            f"Scenarios: {len(run.draws)} posterior draws spread evenly over all chains, from whose quantiles the "
+            f"intervals are. Years: each draw with its own rates (medians {rates.lesions[0]:g} new "
             f"lesions, {rates.repair[0]:.0%} of demyelinated axons remyelinated and {rates.loss[0]:.0%} lost a year; "
             "log-normal, assumed) and chance events; a lesion falls on a tract by its volume and is as large as this "
             "patient's on average; a therapy lets through each of the same lesions with its relative risk."

@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from scipy import stats
 
 from vbt.clinical._multiple_sclerosis_calibration import ConductionCalibration
-from vbt.clinical._multiple_sclerosis_findings import LEVEL, PARAMETERS
+from vbt.clinical._multiple_sclerosis_findings import LEVEL, PARAMETERS, QUANTILE
 from vbt.clinical._multiple_sclerosis_scenarios import ENDPOINTS, ConductionRun
 from vbt.clinical._pictures import Marginal, connectome_drawing, drawing, png_of, posterior_picture, wrapped
 from vbt.clinical.application import Picture, Recordings
@@ -184,7 +184,7 @@ def _differences(axes: Axes, run: ConductionRun, values: Float[np.ndarray, "ther
 
 
 def _interval(values: Float[np.ndarray, "draw year"]) -> tuple[np.ndarray, np.ndarray]:
-    low, high = np.nanquantile(values, [0.5 * (1 - LEVEL), 0.5 * (1 + LEVEL)], axis=0)
+    low, high = np.nanquantile(values, [0.5 * (1 - LEVEL), 0.5 * (1 + LEVEL)], axis=0, method=QUANTILE)
     return low, high
 
 

@@ -32,7 +32,7 @@ from vbt.connectome import Connectome
 from vbt.errors import Unsound
 from vbt.simulation import ReplayManifest, one_blas_thread, record
 
-DRAWS = 24
+DRAWS = 100
 YEARS = (0.0, 1.0, 2.0, 3.5, 5.0)
 EASED = 0.5  # of the lesion delay factor, that a drug like fampridine is supposed to leave
 # code: (label, UCUM unit)

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vbt.clinical import _multiple_sclerosis_calibration, _multiple_sclerosis_scenarios
 from vbt.clinical._multiple_sclerosis_calibration import (
     PREDICTED,
     ConductionCalibration,
     conductions,
     powers_may_stand_in,
 )
+from vbt.clinical._multiple_sclerosis_findings import _spread
 from vbt.clinical._multiple_sclerosis_rhythm import Conduction, Wiring
 from vbt.clinical._multiple_sclerosis_scenarios import NO_LESIONS, ConductionRun
 from vbt.clinical._multiple_sclerosis_sensors import sensor_view
@@ -115,11 +117,12 @@ def test_the_engine_recovers_what_the_recording_was_made_with(calibration):
 
 
 def test_channels_without_coherence_give_no_velocity_however_well_their_powers_fit(connectome):
-    """Phases drawn anew in every channel keep all powers and undo every delay."""
+    """Phases drawn anew in each of the directions that the engine sees keep all powers and undo every delay."""
     whole = recorded(connectome, None)
-    bins = np.fft.rfft(whole.signals, axis=0)
+    basis = sensor_view(whole, connectome).basis
+    bins = np.fft.rfft(whole.signals @ basis, axis=0)
     turned = np.abs(bins) * np.exp(2j * np.pi * np.random.default_rng(7).random(bins.shape))
-    apart = dataclasses.replace(whole, signals=np.fft.irfft(turned, n=len(whole.signals), axis=0))
+    apart = dataclasses.replace(whole, signals=np.fft.irfft(turned, n=len(whole.signals), axis=0) @ basis.T)
     found = APPLICATION.calibrate(connectome, Recordings(eeg=apart), rng_seed=1, checkpoint=None, **QUIET)
     assert not found.sound
     assert found.likelihood == "cross-spectrum"
@@ -210,6 +213,25 @@ def test_a_run_repeats_to_the_last_bit_and_survives_its_archive(run, connectome,
     assert ConductionRun.from_npz(content).to_npz() == content
     again = run_scenarios(connectome, recordings, calibration, rng_seed=2, draws=8, **QUIET)
     assert again.to_npz() == content
+
+
+@pytest.mark.parametrize("draws", [_multiple_sclerosis_calibration.DRAWS, _multiple_sclerosis_scenarios.DRAWS])
+def test_an_interval_holds_the_next_draw_as_often_as_it_says(draws):
+    """Of a sample of that size, over many samples; the mean of 4000 is known to 0.1 %."""
+    rng = np.random.default_rng(0)
+    found = [_spread("c", "l", "1", rng.random(draws)) for _ in range(4000)]
+    assert np.mean([q.high - q.low for q in found]) == pytest.approx(0.9, abs=0.004)
+
+
+def test_draws_of_scenarios_are_spread_evenly_over_all_chains(calibration, run):
+    chains, length = calibration.draws["velocity"].shape
+    for count in (8, 100):
+        chosen, points = conductions(calibration, count)
+        np.testing.assert_array_equal(np.bincount(chosen // length), np.full(chains, count // chains))
+        assert [p.velocity for p in points] == calibration.draws["velocity"].ravel()[chosen].tolist()
+    methods = " ".join(findings((), calibration, run).methods)
+    assert "100 posterior draws, spread evenly" in methods
+    assert "8 posterior draws spread evenly" in methods
 
 
 def test_findings_carry_every_quantity_once_and_survive_json(calibration, run):
