@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import numpy as np
@@ -22,9 +22,10 @@ from vbt.api.event.v1 import event_pb2
 from vbt.api.simulation.v1 import experiment_pb2 as api
 from vbt.api.simulation.v1 import experiment_pb2_grpc
 from vbt.connectome import Connectome, read_connectome
-from vbt.errors import Rejected, Unsound
-from vbt.platform import audit, cases, wire
+from vbt.errors import NotYet, Rejected, Unsound
+from vbt.platform import audit, cases, state, wire
 from vbt.platform.audit import AuditEntry, ConsentDecision, Digest, Outcome
+from vbt.platform.cases import Status
 from vbt.platform.objects import Objects
 from vbt.platform.policy import ConsentPolicy
 from vbt.platform.software import Software
@@ -63,6 +64,16 @@ class _Trail:
         return round(time.monotonic() - self.begun, 3)
 
 
+class _Put(Protocol):
+    """Puts a content into the store."""
+
+    def __call__(self, content: bytes, media_type: str, name: str) -> event_pb2.Artifact: ...
+
+
+_Finished = Callable[[_Put], Result]
+"""What a computation found, still in memory: puts it into the store and gives the answer that names it."""
+
+
 class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
     """The three verbs.
 
@@ -81,7 +92,7 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
     def Simulate(self, request: api.SimulateRequest, context: grpc.ServicerContext) -> Iterator[api.SimulateResponse]:
         trail = _Trail(action="network.simulated")
 
-        def work(progress: Progress, cancelled: Cancelled) -> api.SimulationResult:
+        def work(progress: Progress, cancelled: Cancelled) -> _Finished[api.SimulationResult]:
             connectome = self._connectome(request.network, trail)
             return self._run(experiments.simulation_of(request, connectome), trail, progress, cancelled)
 
@@ -94,7 +105,7 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
     def Sweep(self, request: api.SweepRequest, context: grpc.ServicerContext) -> Iterator[api.SweepResponse]:
         trail = _Trail(action="network.swept")
 
-        def work(progress: Progress, cancelled: Cancelled) -> api.SimulationResult:
+        def work(progress: Progress, cancelled: Cancelled) -> _Finished[api.SimulationResult]:
             connectome = self._connectome(request.network, trail)
             return self._run(experiments.sweep_of(request, connectome), trail, progress, cancelled)
 
@@ -107,12 +118,12 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
     def Continue(self, request: api.ContinueRequest, context: grpc.ServicerContext) -> Iterator[api.ContinueResponse]:
         trail = _Trail(action="network.continued")
 
-        def work(progress: Progress, cancelled: Cancelled) -> api.ContinuationResult:
+        def work(progress: Progress, cancelled: Cancelled) -> _Finished[api.ContinuationResult]:
             alone = not request.network.HasField("connectome")
             connectome = None if alone else self._connectome(request.network, trail)
             system = continuations.system_of(request, connectome)
             trail.detail |= {"neural_mass": request.network.neural_mass, "state_variables": system.size}
-            return self._kept(continuations.follow(request, system, progress, cancelled), trail)
+            return self._followed(continuations.follow(request, system, progress, cancelled), trail)
 
         for answer in self._answers(work, context, trail):
             if isinstance(answer, api.Progress):
@@ -121,16 +132,13 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
                 yield api.ContinueResponse(result=answer)
 
     def _answers(
-        self, work: Work[Result], context: grpc.ServicerContext, trail: _Trail
+        self, work: Work[_Finished[Result]], context: grpc.ServicerContext, trail: _Trail
     ) -> Iterator[api.Progress | Result]:
         """Progress, and the result once the trail has it; what was refused or cancelled is on the trail too."""
         try:
             with closing(self._calls.stream(work, context)) as stream:  # type: ignore[type-var]
                 for answer in stream:
-                    if not isinstance(answer, api.Progress):
-                        self._permit(trail)
-                        self._record(trail, "success")
-                    yield answer
+                    yield answer if isinstance(answer, api.Progress) else self._keep(answer, trail)
         except (Rejected, Unsound) as error:
             self._record(trail, "refused", code=error.code)
             raise
@@ -138,6 +146,34 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
             # Nobody listens any more.
             if not trail.is_recorded:
                 self._record(trail, "refused", code="cancelled")
+
+    def _keep(self, finished: _Finished[Result], trail: _Trail) -> Result:
+        """Put the result into the store and onto the trail, unless the patient has said no in the meantime.
+
+        The cases stay locked from the question to the commit: a withdrawal or an erasure comes either before, and
+        nothing is put, or after, and an erasure finds on the trail what was put, also where the store failed half way.
+        """
+
+        def put(content: bytes, media_type: str, name: str) -> event_pb2.Artifact:
+            kept = wire.to_wire(self._objects.put(content, media_type, name))
+            trail.outputs.append(wire.digest(kept))
+            return kept
+
+        with self._engine.begin() as connection:
+            locked = sa.select(state.case.c.case_id).where(state.case.c.case_id.in_(trail.patients))
+            connection.execute(locked.order_by(state.case.c.case_id).with_for_update(read=True)).all()
+            self._permit(connection, trail)
+            failure: NotYet | None = None
+            try:
+                result = finished(put)
+            except NotYet as error:
+                failure = error
+            outcome: Outcome = "failed" if failure else "success"
+            audit.record(connection, self._entry(trail, outcome, **({"code": failure.code} if failure else {})))
+        trail.is_recorded = True
+        if failure:
+            raise failure
+        return result
 
     def _connectome(self, model: api.NetworkModel, trail: _Trail) -> Connectome:
         artifact = model.connectome
@@ -147,20 +183,29 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
             raise refused("a connectome takes at most 64 MiB", f"{artifact.size_bytes} bytes")
         with reading(self._engine) as connection:
             trail.patients = tuple(audit.cases_that_gave(connection, artifact.sha256))
-        self._permit(trail)
+            self._permit(connection, trail)
         content = self._objects.get(wire.from_wire(artifact))
         trail.inputs.append(Digest(name="connectome", sha256=artifact.sha256))
         return read_connectome(content)
 
-    def _permit(self, trail: _Trail) -> None:
-        """Raise `Rejected` where a patient whose connectome this is has withdrawn consent."""
-        with reading(self._engine) as connection:
-            for case_id in trail.patients:
-                trail.consent = self._policy.decide(connection, case_id)
+    def _permit(self, connection: sa.Connection, trail: _Trail) -> None:
+        """Raise `Rejected` where a patient whose connectome this is has withdrawn consent, or had it erased."""
+        for case_id in trail.patients:
+            trail.consent = self._policy.decide(connection, case_id)
+        here = sa.select(state.case.c.status).where(state.case.c.case_id.in_(trail.patients))
+        statuses = connection.execute(here).scalars().all()
+        # A case that stands may share its connectome with one that was erased.
+        if statuses and all(status == Status.ERASED for status in statuses):
+            raise Rejected(
+                "case-erased",
+                rule="a simulation uses the connectome of a case that was not erased",
+                got="one of an erased case",
+                action="stop; what was kept of the patient is gone",
+            )
 
     def _run(
         self, experiment: Experiment, trail: _Trail, progress: Progress, cancelled: Cancelled
-    ) -> api.SimulationResult:
+    ) -> _Finished[api.SimulationResult]:
         trail.detail |= {
             "neural_mass": type(experiment.members[0].mass).__name__,
             "regions": experiment.members[0].regions,
@@ -169,34 +214,36 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
         }
         simulated = experiments.run(experiment, progress, cancelled)
         progress(1.0, "keeping the result")
-        manifest = simulated.simulation.manifest.to_json()
-        return api.SimulationResult(
+        arrays, manifest = simulated.to_npz(), simulated.simulation.manifest.to_json().encode()
+        observations = observations_of(simulated)
+        return lambda put: api.SimulationResult(
             case_id=trail.case_id,
-            result=self._put(simulated.to_npz(), "application/x-npz", "simulation.npz", trail),
-            manifest=self._put(manifest.encode(), "application/json", "simulation.json", trail),
-            observations=observations_of(simulated),
+            result=put(arrays, "application/x-npz", "simulation.npz"),
+            manifest=put(manifest, "application/json", "simulation.json"),
+            observations=observations,
             seconds=trail.seconds,
         )
 
-    def _kept(self, continued: Continued, trail: _Trail) -> api.ContinuationResult:
-        manifest = continued.manifest.to_json()
-        return api.ContinuationResult(
+    def _followed(self, continued: Continued, trail: _Trail) -> _Finished[api.ContinuationResult]:
+        arrays, manifest, diagram = continued.to_npz(), continued.manifest.to_json().encode(), continued.to_png()
+        bifurcations, branches = bifurcations_of(continued)[:_MOST_BIFURCATIONS], len(continued.diagram.branches)
+        return lambda put: api.ContinuationResult(
             case_id=trail.case_id,
-            result=self._put(continued.to_npz(), "application/x-npz", "continuation.npz", trail),
-            manifest=self._put(manifest.encode(), "application/json", "continuation.json", trail),
-            diagram=self._put(continued.to_png(), "image/png", "bifurcations.png", trail),
-            bifurcations=bifurcations_of(continued)[:_MOST_BIFURCATIONS],
-            branches=len(continued.diagram.branches),
+            result=put(arrays, "application/x-npz", "continuation.npz"),
+            manifest=put(manifest, "application/json", "continuation.json"),
+            diagram=put(diagram, "image/png", "bifurcations.png"),
+            bifurcations=bifurcations,
+            branches=branches,
             seconds=trail.seconds,
         )
-
-    def _put(self, content: bytes, media_type: str, name: str, trail: _Trail) -> event_pb2.Artifact:
-        kept = wire.to_wire(self._objects.put(content, media_type, name))
-        trail.outputs.append(wire.digest(kept))
-        return kept
 
     def _record(self, trail: _Trail, outcome: Outcome, **facts: Any) -> None:
-        entry = AuditEntry(
+        with self._engine.begin() as connection:
+            audit.record(connection, self._entry(trail, outcome, **facts))
+        trail.is_recorded = True
+
+    def _entry(self, trail: _Trail, outcome: Outcome, **facts: Any) -> AuditEntry:
+        return AuditEntry(
             event_id=audit.entry_id(self._software.name, trail.case_id, trail.action),
             case_id=trail.case_id,
             revision=1,
@@ -207,12 +254,9 @@ class SimulationServicer(experiment_pb2_grpc.SimulationServiceServicer):
             purpose=_RESEARCH,
             consent=trail.consent,
             inputs=tuple(trail.inputs),
-            outputs=tuple(trail.outputs) if outcome == "success" else (),
+            outputs=tuple(trail.outputs),
             detail={**trail.detail, "seconds": trail.seconds, **facts},
         )
-        with self._engine.begin() as connection:
-            audit.record(connection, entry)
-        trail.is_recorded = True
 
 
 def observations_of(simulated: Simulated) -> list[api.ObservationSummary]:

@@ -7,20 +7,25 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
+from brain_simulator import experiments
 from brain_simulator.__main__ import build
 from brain_simulator.settings import SimulatorSettings
 from vbt.api.event.v1 import event_pb2
 from vbt.api.simulation.v1 import experiment_pb2 as api
 from vbt.api.simulation.v1.experiment_pb2_grpc import SimulationServiceStub
 from vbt.connectome import Connectome
+from vbt.errors import NotYet
 from vbt.platform import audit, cases, wire
+from vbt.platform.cases import Status
 from vbt.platform.grpc_channel import error_info, open_channel
+from vbt.platform.objects import Artifact, Objects
 from vbt.platform.policy import record_consent
 from vbt.platform.runtime import Runtime, open_runtime
 from vbt.platform.server import Server
@@ -63,6 +68,10 @@ class Site:
     def arrays(self, artifact: event_pb2.Artifact) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(self.runtime.objects.get(wire.from_wire(artifact))), allow_pickle=False) as archive:
             return dict(archive)
+
+    def kept(self) -> set[str]:
+        """Digests of all that is in the store."""
+        return {path.name for path in Path(self.runtime.objects.url.removeprefix("file://")).iterdir()}
 
     def trail(self) -> list[dict[str, Any]]:
         with self.runtime.engine.connect() as connection:
@@ -265,6 +274,92 @@ def test_a_patients_connectome_is_not_used_without_the_patients_consent(site: Si
     assert facts is not None
     assert facts.reason == "consent-withdrawn"
     assert (site.trail()[-1]["outcome"], site.trail()[-1]["outputs"]) == ("refused", [])
+
+
+def _withdraw(site: Site, case_id: str) -> None:
+    with site.runtime.engine.begin() as connection:
+        record_consent(connection, status="deny", reference="Consent/2", case_id=case_id)
+
+
+def _erase(site: Site, case_id: str) -> None:
+    with site.runtime.engine.begin() as connection:
+        cases.set_status(connection, case_id, Status.ERASED)
+
+
+def _of_a_case(site: Site, model: api.NetworkModel, name: str, cases_of_it: int = 1) -> list[str]:
+    """Give the model a connectome that was built for cases; their ids."""
+    own = dataclasses.replace(CONNECTOME, parcellation=name).to_npz()
+    model.connectome.CopyFrom(wire.to_wire(site.runtime.objects.put(own, "application/x-npz", "connectome.npz")))
+    with site.runtime.engine.begin() as connection:
+        found = [
+            cases.create_case(connection, study_key=f"{name}-{n}", protocol="resting_state").case_id
+            for n in range(cases_of_it)
+        ]
+        for case_id in found:
+            audit.record(connection, _built(case_id, model.connectome.sha256))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("decide", "code"), [(_withdraw, "consent-withdrawn"), (_erase, "case-erased")], ids=["withdrawn", "erased"]
+)
+def test_a_decision_while_a_run_is_in_flight_leaves_nothing_of_it(
+    site: Site,
+    model: api.NetworkModel,
+    monkeypatch: pytest.MonkeyPatch,
+    decide: Callable[[Site, str], None],
+    code: str,
+) -> None:
+    (case_id,) = _of_a_case(site, model, f"in-flight-{code}")
+    run = experiments.run
+
+    def meanwhile(*arguments: Any) -> experiments.Simulated:
+        simulated = run(*arguments)
+        decide(site, case_id)
+        return simulated
+
+    monkeypatch.setattr(experiments, "run", meanwhile)
+    before = site.kept()
+    with pytest.raises(grpc.RpcError) as refusal:
+        list(site.stub.Simulate(api.SimulateRequest(network=model, protocol=protocol())))
+    facts = error_info(refusal.value)
+    assert facts is not None
+    assert facts.reason == code
+    assert site.kept() == before
+    last = site.trail()[-1]
+    assert (last["outcome"], last["outputs"], last["detail"]["code"]) == ("refused", [], code)
+
+
+def test_a_connectome_is_used_while_one_case_stands_that_it_was_built_for(site: Site, model: api.NetworkModel) -> None:
+    first, second = _of_a_case(site, model, "of-two", cases_of_it=2)
+    request = api.SimulateRequest(network=model, protocol=protocol())
+    _erase(site, first)
+    assert ended(site.stub.Simulate(request)).case_id
+    _erase(site, second)
+    with pytest.raises(grpc.RpcError, match="not erased"):
+        list(site.stub.Simulate(request))
+
+
+def test_a_store_that_fails_half_way_leaves_on_the_trail_what_it_took(
+    site: Site, model: api.NetworkModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _of_a_case(site, model, "half-way")
+    put = Objects.put
+
+    def full(objects: Objects, content: bytes, media_type: str, name: str) -> Artifact:
+        if name == "simulation.json":
+            raise NotYet("objects-unreachable", rule="r", got="g", action="a")
+        return put(objects, content, media_type, name)
+
+    before = site.kept()
+    with monkeypatch.context() as broken:
+        broken.setattr(Objects, "put", full)
+        with pytest.raises(grpc.RpcError) as failed:
+            list(site.stub.Simulate(api.SimulateRequest(network=model, protocol=protocol())))
+    assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+    last = site.trail()[-1]
+    assert last["outcome"] == "failed"
+    assert {output["sha256"] for output in last["outputs"]} == site.kept() - before != set()
 
 
 def _built(case_id: str, sha256: str) -> audit.AuditEntry:
