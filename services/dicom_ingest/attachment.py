@@ -78,11 +78,14 @@ class Attacher:
 
         Raises
         ------
-        Rejected : ``case-unknown``, ``case-erased``, ``case-cancelled``, ``case-without-study``, ``consent-…``
+        Rejected
+            ``protocol-unknown``, ``case-unknown``, ``case-erased``, ``case-cancelled``, ``case-without-study``,
+            ``consent-…``
         NotYet : ``study-not-read``; the objects are out of reach
         """
         if not contents or len({content.kind for content in contents}) < len(contents):
             raise ValueError("attach one recording or more, one of each kind")
+        _require_known(protocol)
         with self.engine.begin() as connection:
             connection.execute(sa.select(state.case.c.case_id).where(state.case.c.case_id == case_id).with_for_update())
             case = cases.read_case(connection, case_id)
@@ -184,6 +187,21 @@ def recordings_of(connection: sa.Connection, case_id: str) -> list[event_pb2.Rec
         for row in connection.execute(here)
     ]
     return sorted(found, key=lambda recording: recording.kind)
+
+
+def _require_known(protocol: str | None) -> None:
+    """A protocol goes into the trail for good, where no caller's own words belong."""
+    if protocol is None:
+        return
+    from vbt.clinical.applications import NAMES  # what builds twins takes seconds to load
+
+    if protocol not in NAMES:
+        raise Rejected(
+            "protocol-unknown",
+            rule=f"a protocol names an application: {', '.join(NAMES)}",
+            got="another name",
+            action="ask for one of these, or leave it to what is attached",
+        )
 
 
 def _require_open(case: Case) -> None:

@@ -46,8 +46,8 @@ RATE = 256.0
 class Line:
     """A case whose connectome was built: two regions left and right, one tract of ten straight streamlines."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(self, runtime: Runtime, data: Path) -> None:
+        self.runtime, self.data = runtime, data
         with runtime.engine.begin() as connection:
             self.case_id = cases.create_case(connection, study_key="study", protocol="resting_state").case_id
         self.study = event_pb2.StudyIngested(case_id=self.case_id, revision=1, protocol="resting_state")
@@ -148,7 +148,7 @@ class Line:
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Line]:
     runtime = open_runtime("t", read_settings(Settings, data=tmp_path / "data"), log=False)
-    yield Line(runtime)
+    yield Line(runtime, tmp_path / "data")
     runtime.close()
 
 
@@ -306,6 +306,21 @@ def test_a_caller_that_sends_something_else_is_refused(line: Line, request_: dic
     with pytest.raises(Rejected) as refused:
         line.servicer().AttachRecordings(iter([api.AttachRecordingsRequest(case_id=line.case_id, **request_)]), None)
     assert refused.value.code == code
+
+
+def test_a_protocol_that_is_no_application_is_refused_before_anything_is_written(line: Line) -> None:
+    named = api.AttachRecordingsRequest(case_id=line.case_id, protocol="erika_mustermann", region_labels=["lh.insula"])
+    with line.runtime.engine.connect() as connection:
+        before = cases.read_case(connection, line.case_id)
+    stored = set((line.data / "objects").iterdir())
+    with pytest.raises(Rejected) as refused:
+        line.servicer().AttachRecordings(iter([named]), None)
+    assert refused.value.code == "protocol-unknown"
+    assert "erika" not in str(refused.value)
+    with line.runtime.engine.connect() as connection:
+        assert cases.read_case(connection, line.case_id) == before
+        assert not connection.execute(sa.select(state.audit_outbox)).all()
+    assert set((line.data / "objects").iterdir()) == stored
 
 
 def _affine() -> np.ndarray:
