@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from vbt.clinical._epilepsy_gain import SHARE
 from vbt.clinical._epilepsy_resections import RegionSet
 from vbt.clinical._epilepsy_rest import isolated_threshold
 from vbt.clinical._epilepsy_scenarios import RANDOM_SETS, SUSPECTS, SeizureScenarios
+from vbt.clinical._epilepsy_seen import prior_of_onset, seen, shrinkage_of_silence
 from vbt.clinical._epilepsy_stimulation import RESERVE, TRAINS
 from vbt.clinical._epilepsy_tables import (
     LEVEL,
@@ -69,7 +71,7 @@ def seizes(run: SeizureScenarios) -> bool:
 def _conclusion(calibration: SeizureCalibration, run: SeizureScenarios | None) -> str:
     if not calibration.sound:
         return f"No twin is reported: {'; '.join(calibration.reasons)}."
-    unseen = int((~calibration.identifiable_regions).sum())
+    unseen = int((~seen(calibration)).sum())
     starts = starts_alone(calibration, run)
     alone = [region for region in ranked_regions(calibration, run) if starts[region] >= 0.5]
     named = ", ".join(calibration.region_labels[region] for region in alone[:_NAMED])
@@ -93,8 +95,7 @@ def _conclusion(calibration: SeizureCalibration, run: SeizureScenarios | None) -
 
 
 def _count(calibration: SeizureCalibration) -> str:
-    seen = calibration.identifiable_regions
-    number = int((epileptogenicity(calibration)[seen] >= 0.5).sum())
+    number = int((epileptogenicity(calibration)[seen(calibration)] >= 0.5).sum())
     return "one region takes part" if number == 1 else f"{number} regions take part"
 
 
@@ -219,13 +220,13 @@ def _random_mean(run: SeizureScenarios, index: int) -> float:
 
 
 def _checks(calibration: SeizureCalibration) -> tuple[Check, ...]:
-    seen = float(calibration.identifiable_regions.mean())
+    informed = float(seen(calibration).mean())
     coverage = Check(
         code="regions-seen",
         label="Regions that this implantation informs",
-        value=seen,
+        value=informed,
         limit=f"≥ {_FEWEST_SEEN}",
-        passed=seen >= _FEWEST_SEEN,
+        passed=informed >= _FEWEST_SEEN,
     )
     held = [
         Check(code=one.code, label=one.label, value=one.value, limit=one.limit, passed=one.passed)
@@ -237,6 +238,7 @@ def _checks(calibration: SeizureCalibration) -> tuple[Check, ...]:
 
 def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> tuple[str, ...]:
     sampler = calibration.sampler
+    _, mean, scale = calibration.priors["eta"]
     sentences = [
         f"Feature: natural log of the power from 10 to 110 Hz of {len(calibration.sensor_labels)} bipolar SEEG "
         f"channels, smoothed, {len(calibration.observed)} samples.",
@@ -247,6 +249,11 @@ def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> t
         "within the recording; the interval is that of a fraction of so many draws (Wilson).",
         f"An isolated region starts seizures above an excitability of {isolated_threshold():.3f}; in the network "
         "neighbours at rest hold it back, and each region is held to its own threshold there.",
+        f"Before the recording every region has a probability of {prior_of_onset(calibration):.1%} to be above the "
+        f"isolated one: its prior is normal with mean {mean:g} and standard deviation {scale:g}.",
+        f"A region is informed where its shrinkage is 0.3 or more and it has at least {SHARE:.0%} of "
+        f"some channel's gain. Without the second a region that nobody sees would reach "
+        f"{shrinkage_of_silence(calibration):.2f} by not starting seizures alone.",
     ]
     if sampler is not None:
         sentences.append(f"Sampler: NumPyro NUTS, {sampler.draws} draws from separate searches for the mode.")
@@ -270,7 +277,7 @@ def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> t
 
 
 def _limits(calibration: SeizureCalibration) -> tuple[str, ...]:
-    unseen: RegionSet = tuple(int(region) for region in np.flatnonzero(~calibration.identifiable_regions))
+    unseen: RegionSet = tuple(int(region) for region in np.flatnonzero(~seen(calibration)))
     coverage = (
         (
             f"{len(unseen)} regions are not identifiable from this implantation; what is said of the others assumes "

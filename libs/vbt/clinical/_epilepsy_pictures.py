@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 
 from vbt.clinical._epilepsy_findings import seizes
 from vbt.clinical._epilepsy_scenarios import SeizureScenarios
+from vbt.clinical._epilepsy_seen import seen
 from vbt.clinical._epilepsy_tables import LEVEL, epileptogenicity, fraction
 from vbt.clinical._pictures import connectome_drawing, drawing, png_of
 from vbt.clinical.application import Picture, Recordings
@@ -65,7 +66,7 @@ def _epileptogenicity(
         [(row.label, row.quantities[0]) for row in rows[:_BARS]],
         centres=connectome.centres[calibration.used_regions],
         values=epileptogenicity(calibration),
-        seen=calibration.identifiable_regions,
+        seen=seen(calibration),
         contacts=contacts[np.isfinite(contacts).all(axis=1)],
         labels=recordings.labels,
     )

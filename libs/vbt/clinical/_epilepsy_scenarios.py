@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from vbt.clinical._epilepsy_gain import region_volumes
 from vbt.clinical._epilepsy_resections import RegionSet, minimal, random_sets, resectable, search, tried
 from vbt.clinical._epilepsy_rest import leading_eigenvalue, margin, network_thresholds
+from vbt.clinical._epilepsy_seen import seen
 from vbt.clinical._epilepsy_stimulation import TRAINS, provoked
 from vbt.clinical._epilepsy_twins import TIME_STEP, Twins, coupling_weights, evenly, unseen_as_healthy
 from vbt.clinical.application import Recordings
@@ -191,7 +192,7 @@ class _Laboratory:
         total = calibration.draws["K"].size
         spread = evenly(total, round((1.0 + CHOOSING_DRAWS) * draws))
         self.choosing, self.chosen = spread[1::3], np.delete(spread, slice(1, None, 3))
-        self.unseen = ~calibration.identifiable_regions
+        self.unseen = ~seen(calibration)
         self.seconds_per_unit = calibration.seconds_per_unit
         weights = coupling_weights(connectome.weights[np.ix_(used, used)])
         units = float(np.clip(duration / self.seconds_per_unit, _LEAST_UNITS, _MOST_UNITS))

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from vbt.clinical._epilepsy_gain import SHARE, largest_share
 from vbt.clinical._epilepsy_rest import isolated_threshold
 from vbt.clinical._epilepsy_scenarios import SeizureScenarios
+from vbt.clinical._epilepsy_seen import seen
 from vbt.clinical.findings import Quantity, Row, Table
 from vbt.inference import SeizureCalibration
 
@@ -58,7 +59,8 @@ def ranked_regions(calibration: SeizureCalibration, run: SeizureScenarios | None
     first = _first_onsets(calibration)
     eta = np.median(calibration.draws["eta"], axis=(0, 1))
     order = np.lexsort((-eta, first, -starts, -value))
-    return [int(region) for region in order if calibration.identifiable_regions[region]]
+    informed = seen(calibration)
+    return [int(region) for region in order if informed[region]]
 
 
 def region_table(calibration: SeizureCalibration, run: SeizureScenarios | None) -> Table:
@@ -79,7 +81,7 @@ def region_table(calibration: SeizureCalibration, run: SeizureScenarios | None) 
 
 def coverage_table(calibration: SeizureCalibration) -> Table | None:
     """Regions about which this implantation says nothing; None where it sees all."""
-    unseen = np.flatnonzero(~calibration.identifiable_regions)
+    unseen = np.flatnonzero(~seen(calibration))
     share = largest_share(calibration.gain)
     rows = tuple(
         Row(

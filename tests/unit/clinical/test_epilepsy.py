@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from vbt.clinical import epilepsy
+from vbt.clinical._epilepsy_rest import isolated_threshold
 from vbt.clinical._epilepsy_scenarios import listed
+from vbt.clinical._epilepsy_seen import prior_of_onset, seen, shrinkage_of_silence
 from vbt.clinical._epilepsy_tables import fraction
 from vbt.clinical.application import Recordings
 from vbt.clinical.findings import TwinFindings
@@ -92,7 +94,7 @@ def calibration() -> SeizureCalibration:
         observed=fitted + 0.3 * rng.normal(size=fitted.shape),
         time=time,
         sensor_labels=("A1-A2", "A2-A3", "A3-A4"),
-        gain=np.array([[0.1, 9, 1, 1, 1, 1, 0.1, 1], [1, 1, 1, 1, 9, 1, 0.1, 1], [2, 1, 5, 5, 1, 9, 0.1, 5]], float),
+        gain=np.array([[0.1, 9, 1, 1, 1, 1, 0.1, 1], [1, 1, 1, 1, 9, 1, 0.1, 1], [5, 1, 5, 5, 1, 9, 0.1, 5]], float),
         shrinkage=np.where(np.arange(REGIONS) == UNSEEN, 0.02, 0.95),
         seconds_per_unit=2.0,
     )
@@ -258,6 +260,31 @@ def test_region_that_the_implantation_misses_is_listed_and_not_ranked(report: Tw
     assert LABELS[UNSEEN] not in [row.label for row in ranked.rows]
     assert [(row.label, row.flag) for row in coverage.rows] == [(LABELS[UNSEEN], "hidden behind other regions")]
     assert "nothing about 1 of 8 regions" in report.conclusion
+
+
+def test_quiet_region_that_no_channel_sees_is_not_called_seen_for_not_seizing(
+    connectome: Connectome, recordings: Recordings, calibration: SeizureCalibration, run: epilepsy.SeizureScenarios
+) -> None:
+    silent = np.random.default_rng(3).normal(-3.0, 1.0, 200_000)
+    reached = 1.0 - silent[silent < isolated_threshold()].var()
+    assert reached > 0.3
+    assert shrinkage_of_silence(calibration) == pytest.approx(reached, abs=0.01)
+    shrinkage = np.where(np.arange(REGIONS) == UNSEEN, reached, calibration.shrinkage)
+    blind = dataclasses.replace(calibration, shrinkage=shrinkage)
+    assert seen(blind).tolist() == [region != UNSEEN for region in range(REGIONS)]
+    told = epilepsy.findings((), blind, run)
+    assert LABELS[UNSEEN] not in [row.label for row in told.tables[0].rows]
+    assert [row.label for row in told.tables[-1].rows] == [LABELS[UNSEEN]]
+    assert "nothing about 1 of 8 regions" in told.conclusion
+    assert next(check for check in told.quality if check.code == "regions-seen").value == 7 / 8
+    assert _run(connectome, recordings, blind, draws=2).unseen[UNSEEN]
+
+
+def test_methods_give_the_prior_probability_of_an_onset_zone(calibration: SeizureCalibration) -> None:
+    told = " ".join(epilepsy.findings((), calibration, None).methods)
+    assert "a probability of 16.8% to be above" in told  # 1 - Phi((-2.0369 + 3) / 1)
+    moved = dataclasses.replace(calibration, priors={**calibration.priors, "eta": ("normal", -2.036870, 0.5)})
+    assert prior_of_onset(moved) == pytest.approx(0.5, abs=1e-6)
 
 
 def test_deep_nucleus_and_unseen_region_are_never_proposed(run: epilepsy.SeizureScenarios) -> None:
