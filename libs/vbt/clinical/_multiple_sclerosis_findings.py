@@ -256,8 +256,8 @@ def _methods(calibration: ConductionCalibration, run: ConductionRun | None) -> t
     if calibration.sound:
         spectra = calibration.predicted["alpha-frequency"].size
         sentences.append(
-            f"Rhythm: alpha quantities and their intervals from the spectra of {spectra} posterior draws, spread evenly "
-            "over all chains."
+            f"Rhythm: alpha quantities and their intervals from the spectra of {spectra} posterior draws, spread "
+            "evenly over all chains."
         )
     if run is not None and not run.withheld:
         rates = RatePriors()

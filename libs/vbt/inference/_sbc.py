@@ -8,10 +8,11 @@ fit by what it sees of the data keeps this: refusals are counted, and the ranks 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import scipy.stats
@@ -22,7 +23,8 @@ from vbt.inference._ecdf_band import outside_band
 
 LEVEL = 0.95  # of the whole result: every parameter's band is at 1 − 0.05 / parameters
 INTERVALS = (0.5, 0.9)
-FEWEST = 10
+FEWEST = 10  # fits below which no figure is given
+FEWEST_TO_PASS = 100  # with fewer the band is so wide that uniform ranks say little
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ class SbcResult:
     Parameters
     ----------
     thin : draws that a truth was ranked among
-    refusals : per reason's first words how many of ``replicates`` the gate refused for it
+    refusals : per reason's first words how many of ``replicates`` the gate refused for it, one fit for one or more
     fitted : replicates that gave draws
     level : of the simultaneous band of every single parameter, so that `LEVEL` holds for all together
     """
@@ -119,8 +121,13 @@ class SbcResult:
 
     @property
     def fewest(self) -> int:
-        """Fits below which nothing is said about uniformity."""
+        """Fits below which no figure is given; it takes `FEWEST_TO_PASS` to pass."""
         return FEWEST
+
+    @property
+    def refused(self) -> int:
+        """Replicates that the gate did not let through."""
+        return self.replicates - self.fitted
 
     @property
     def level(self) -> float:
@@ -131,9 +138,24 @@ class SbcResult:
         return not outside_band(parameter.ranks, self.thin, self.level).any()
 
     @property
+    def outcome(self) -> Literal["passed", "failed", "too few to tell"]:
+        """Whether the ranks of every parameter are uniform. Few fits can fail, but not pass."""
+        if self.fitted >= FEWEST and not all(self.uniform(parameter) for parameter in self.parameters):
+            return "failed"
+        return "passed" if self.fitted >= FEWEST_TO_PASS else "too few to tell"
+
+    @property
     def passed(self) -> bool:
-        """Ranks of every parameter are uniform; False where fewer than ten replicates were fitted."""
-        return self.fitted >= FEWEST and all(self.uniform(parameter) for parameter in self.parameters)
+        """Ranks of every parameter are uniform, and enough were fitted to tell."""
+        return self.outcome == "passed"
+
+    @property
+    def sentence(self) -> str:
+        """Counts and outcome, for a reader."""
+        return (
+            f"Simulation-based calibration of {self.model}: {self.replicates} replicates, {self.fitted} fitted, "
+            f"{self.refused} refused by the gate; {self.outcome}."
+        )
 
     def to_json(self) -> str:
         """Every replicate's figures, and the summary that a reader asks for first."""
@@ -144,6 +166,8 @@ class SbcResult:
                 "rng_seed": self.rng_seed,
                 "thin": self.thin,
                 "fitted": self.fitted,
+                "refused": self.refused,
+                "outcome": self.outcome,
                 "refusals": dict(self.refusals),
                 "passed": self.passed,
                 "band_level": self.level,
@@ -243,8 +267,9 @@ def _fit(model: SbcModel, recording: Any, rng_seed: int) -> Mapping[str, np.ndar
 
 
 def _kind(reason: str) -> str:
-    """What comes before the first figure of a reason, so that alike reasons are counted together."""
-    return reason.split(":", maxsplit=1)[0].strip()
+    """A reason up to its colon or limit with n for every figure, so that one cause is one reason."""
+    first = re.split(r":|, limit", reason, maxsplit=1)[0]
+    return re.sub(r"(?<!\w)\d[\d.,]*%?(?!\w)", "n", re.sub(r"\[[^\]]*\]", "", first)).strip()
 
 
 def _ranked(

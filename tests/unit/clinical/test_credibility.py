@@ -38,11 +38,42 @@ def test_nothing_is_claimed_in_patients():
         assert status["in vivo validation"] == status["population-based validation"] == "none"
 
 
-def test_kept_calibrations_are_of_known_models_and_passed():
+def test_every_calibrated_model_can_be_calibrated():
     for name in names():
-        for model in credibility(name).calibrated:
-            kept = calibration_of(model)
-            assert kept is None or (kept.model == model and model in SBC_MODELS and kept.fitted >= kept.fewest)
+        entry = credibility(name)
+        assert set(entry.calibrated) <= set(SBC_MODELS)
+        assert len(entry.calibrations) == len(entry.calibrated)
+
+
+@pytest.mark.parametrize("name", names())
+def test_a_kept_calibration_is_shown_with_its_counts_and_as_passed_only_where_it_is(name):
+    entry = credibility(name)
+    for model, shown in zip(entry.calibrated, entry.calibrations, strict=True):
+        kept = calibration_of(model)
+        if kept is None:
+            assert shown == f"Simulation-based calibration of {model}: no result is kept."
+            continue
+        assert kept.model == model
+        assert f"{kept.replicates} replicates, {kept.fitted} fitted, {kept.refused} refused" in shown
+        assert kept.fitted + kept.refused == kept.replicates
+        assert ("passed" in shown) is (kept.passed and kept.fitted >= 100)
+
+
+def test_the_kept_result_says_of_itself_what_is_read_from_it():
+    """The file as it lies there, for a reader without this code."""
+    folder = ROOT / "libs/vbt/clinical/credibility/calibration"
+    for file in folder.glob("*.json"):
+        kept = calibration_of(file.stem)
+        assert kept is not None
+        assert file.read_text() == kept.to_json()
+
+
+def test_too_few_fits_of_the_conduction_model_are_told():
+    kept = calibration_of("delayed_spectrum")
+    assert (kept.replicates, kept.fitted, kept.outcome) == (50, 27, "too few to tell")
+    (told,) = [e for e in credibility("multiple_sclerosis").evidence if e.category.startswith("calculation")]
+    assert "27 of 50" in told.summary
+    assert "23 were refused" in told.summary
 
 
 def test_an_entry_that_breaks_a_rule_is_refused():

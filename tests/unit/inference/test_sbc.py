@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 
 from vbt.errors import Rejected
-from vbt.inference import Refused, SbcResult, Simulated, rank_picture, sbc
+from vbt.inference import SBC_MODELS, Refused, SbcResult, Simulated, rank_picture, sbc, sbc_model
 from vbt.inference._ecdf_band import band, counts, outside_band
+from vbt.inference._sbc import _kind
 
 
 @dataclass
@@ -62,12 +64,41 @@ def test_refusals_are_counted_and_leave_the_ranks_uniform():
     assert result.passed
 
 
-def test_too_few_fits_are_no_pass():
-    assert not sbc(NormalMean(), 9, rng_seed=1).passed
+def test_too_few_fits_are_kept_and_no_pass():
+    for few in (9, 27, 99):
+        result = sbc(NormalMean(), few, rng_seed=1)
+        assert not result.passed
+        assert result.outcome == "too few to tell"
+        kept = json.loads(result.to_json())
+        assert (kept["passed"], kept["outcome"], kept["fitted"]) == (False, "too few to tell", few)
+    assert sbc(NormalMean(), 100, rng_seed=1).outcome == "passed"
+    assert sbc(NormalMean(widen=0.2), 50, rng_seed=1).outcome == "failed"
     none = sbc(NormalMean(refuse_above=-np.inf), 12, rng_seed=1)
     assert none.fitted == 0
     assert not none.passed
     assert SbcResult.from_json(none.to_json()).to_json() == none.to_json()
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "kind"),
+    [
+        ("2.2% of trajectories reached the largest tree, limit 1%", "95.6% of trajectories reached the largest tree",
+         "n of trajectories reached the largest tree"),
+        ("25 divergent transitions of 2000, limit 0.1%", "3 divergent transitions of 4000, limit 0.1%",
+         "n divergent transitions of n"),
+        ("chains disagree on eta[0]: R-hat 1.020, limit 1.01", "chains disagree on eta[lh.insula]: R-hat 1.3",
+         "chains disagree on eta"),
+        ("recording-too-short", "recording-too-short", "recording-too-short"),
+    ],
+)  # fmt: skip
+def test_one_cause_is_one_reason_whatever_its_figures(one, two, kind):
+    assert _kind(one) == _kind(two) == kind
+
+
+def test_every_engine_that_reports_a_number_has_a_model():
+    assert {"resting_state", "resting_state_amortised", "delayed_spectrum", "seizure"} <= set(SBC_MODELS)
+    for name in SBC_MODELS:
+        assert sbc_model(name).name == name
 
 
 def test_a_result_survives_its_archive_and_repeats():

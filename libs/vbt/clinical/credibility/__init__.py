@@ -47,7 +47,7 @@ class Credibility:
         and ``model_risk``, which they make up, of `LEVELS`
     readiness : technology readiness level, 1 to 9
     learned : what is computed by a trained network and not by mechanistic simulation, or ""
-    calibrated : models with kept results of simulation-based calibration, `calibration_of`
+    calibrated : models of `SBC_MODELS` whose posterior the numbers come from; `calibration_of` has what was kept
     anomalies, limits : sentences
     """
 
@@ -82,6 +82,15 @@ class Credibility:
             raise ValueError(f"{self.name}: the risk {self.model_risk} lies outside influence and consequence")
         if not 1 <= self.readiness <= 9:
             raise ValueError(f"{self.name}: readiness is 1 to 9, got {self.readiness}")
+
+    @property
+    def calibrations(self) -> tuple[str, ...]:
+        """What simulation-based calibration found of each model in ``calibrated``, with its counts, in one sentence."""
+        kept = [(model, calibration_of(model)) for model in self.calibrated]
+        return tuple(
+            result.sentence if result else f"Simulation-based calibration of {model}: no result is kept."
+            for model, result in kept
+        )
 
     @property
     def sentence(self) -> str:
