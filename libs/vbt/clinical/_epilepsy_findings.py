@@ -8,7 +8,7 @@ from vbt.clinical._epilepsy_gain import SHARE
 from vbt.clinical._epilepsy_resections import RegionSet
 from vbt.clinical._epilepsy_rest import isolated_threshold
 from vbt.clinical._epilepsy_scenarios import RANDOM_SETS, SUSPECTS, SeizureScenarios
-from vbt.clinical._epilepsy_seen import prior_of_onset, seen, shrinkage_of_silence
+from vbt.clinical._epilepsy_seen import coupling_unknown, prior_of_onset, seen, shrinkage_of_silence
 from vbt.clinical._epilepsy_stimulation import RESERVE, TRAINS
 from vbt.clinical._epilepsy_tables import (
     LEVEL,
@@ -30,6 +30,11 @@ NAME = "epilepsy"
 _SEIZES = 0.5  # of the draws: below, the untouched twin does not seize and a resection has nothing to prevent
 _NAMED = 3  # regions in the conclusion
 _FEWEST_SEEN = 0.5
+_RESERVE = (
+    "network-reserve", "Excitability that the network could gain before it loses its rest; negative where it has none",
+    "1",
+)  # fmt: skip
+_EIGENVALUE = ("critical-eigenvalue", "Growth of the network's fastest disturbance, per unit of model time", "1")
 
 
 def findings(quality: tuple[Check, ...], calibration: SeizureCalibration, run: SeizureScenarios | None) -> TwinFindings:
@@ -38,9 +43,10 @@ def findings(quality: tuple[Check, ...], calibration: SeizureCalibration, run: S
     Parameters
     ----------
     quality : checks of the input and of the connectome, passed through
-    run : None where no scenarios were run; left out where the calibration is unsound
+    run : None where no scenarios were run; left out where the calibration is unsound or leaves the coupling open
     """
-    run = run if calibration.sound else None
+    unknown = coupling_unknown(calibration) if calibration.sound else ""
+    run = run if calibration.sound and not unknown else None
     return TwinFindings(
         application=NAME,
         context_of_use=(
@@ -49,9 +55,9 @@ def findings(quality: tuple[Check, ...], calibration: SeizureCalibration, run: S
         ),
         verdict=calibration.verdict,
         conclusion=_conclusion(calibration, run),
-        parameters=_parameters(calibration, run),
+        parameters=_parameters(calibration, run, unknown),
         tables=_tables(calibration, run),
-        scenarios=_scenarios(run) if run is not None else (),
+        scenarios=_unknown(unknown) if unknown else _scenarios(run) if run is not None else (),
         quality=(*quality, *_checks(calibration)),
         methods=_methods(calibration, run),
         limits=_limits(calibration),
@@ -86,6 +92,8 @@ def _conclusion(calibration: SeizureCalibration, run: SeizureScenarios | None) -
         text += f", and in {_random_mean(run, best):.0%} without as many random regions." if _rivals(run, best) else "."
     elif run is not None and not seizes(run):
         text += " Left alone the model seldom seizes, so that it says nothing of resections."
+    elif run is None and coupling_unknown(calibration):
+        text += " It says nothing of resections, since this recording does not tell how strongly regions are coupled."
     if unseen:
         text += (
             f" This implantation says nothing about {unseen} of {len(calibration.region_labels)} regions; "
@@ -99,25 +107,13 @@ def _count(calibration: SeizureCalibration) -> str:
     return "one region takes part" if number == 1 else f"{number} regions take part"
 
 
-def _parameters(calibration: SeizureCalibration, run: SeizureScenarios | None) -> tuple[Quantity, ...]:
+def _parameters(calibration: SeizureCalibration, run: SeizureScenarios | None, unknown: str) -> tuple[Quantity, ...]:
     coupling = _coupling(calibration)
+    if unknown:
+        return (coupling, withheld(*_RESERVE, unknown), withheld(*_EIGENVALUE, unknown))
     if run is None:
         return (coupling,)
-    return (
-        coupling,
-        spread_of(
-            "network-reserve",
-            "Excitability that the network could gain before it loses its rest; negative where it has none",
-            "1",
-            run.reserve[0],
-        ),
-        spread_of(
-            "critical-eigenvalue",
-            "Growth of the network's fastest disturbance, per unit of model time",
-            "1",
-            run.leading,
-        ),
-    )
+    return (coupling, spread_of(*_RESERVE, run.reserve[0]), spread_of(*_EIGENVALUE, run.leading))
 
 
 def _coupling(calibration: SeizureCalibration) -> Quantity:
@@ -125,8 +121,7 @@ def _coupling(calibration: SeizureCalibration) -> Quantity:
     diagnostics = calibration.diagnostics("K")
     if not calibration.sound:
         return withheld(code, label, "1", "the calibration did not pass its checks")
-    if not diagnostics.identifiable:
-        why = f"not identifiable from this recording (shrinkage {diagnostics.shrinkage:.2f}, limit 0.30)"
+    if why := coupling_unknown(calibration):
         return withheld(code, label, "1", why)
     median, low, high = calibration.interval("K", LEVEL)
     return Quantity(
@@ -143,6 +138,20 @@ def _tables(calibration: SeizureCalibration, run: SeizureScenarios | None) -> tu
         tables.append(resection_table(run))
     coverage = coverage_table(calibration)
     return (*tables, coverage) if coverage else tuple(tables)
+
+
+def _unknown(why: str) -> tuple[Scenario, ...]:
+    """All that follows from the coupling, without numbers."""
+    free, provokes = "Probability of no seizure in the model", "Probability that stimulation provokes a seizure"
+    kinds = (
+        ("untouched", "No intervention", "untouched-seizure-freedom", free),
+        ("resection", "Resections", "resection-seizure-freedom", free),
+        ("stimulation", "Stimulation", "stimulation-provocation", provokes),
+    )
+    return tuple(
+        Scenario(code=code, label=label, description="Not reported.", endpoints=(withheld(key, said, "1", why),))
+        for code, label, key, said in kinds
+    )
 
 
 def _scenarios(run: SeizureScenarios) -> tuple[Scenario, ...]:
@@ -248,7 +257,8 @@ def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> t
         f"Epileptogenicity value: fraction of {len(calibration.onset)} posterior draws in which the region seizes "
         "within the recording; the interval is that of a fraction of so many draws (Wilson).",
         f"An isolated region starts seizures above an excitability of {isolated_threshold():.3f}; in the network "
-        "neighbours at rest hold it back, and each region is held to its own threshold there.",
+        "neighbours at rest hold it back, and "
+        + ("each region is held to its own threshold there." if run is not None else "this was not computed here."),
         f"Before the recording every region has a probability of {prior_of_onset(calibration):.1%} to be above the "
         f"isolated one: its prior is normal with mean {mean:g} and standard deviation {scale:g}.",
         f"A region is informed where its shrinkage is 0.3 or more and it has at least {SHARE:.0%} of "

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from vbt.clinical._epilepsy_findings import seizes
 from vbt.clinical._epilepsy_scenarios import SeizureScenarios
-from vbt.clinical._epilepsy_seen import seen
+from vbt.clinical._epilepsy_seen import coupling_unknown, seen
 from vbt.clinical._epilepsy_tables import LEVEL, epileptogenicity, fraction
 from vbt.clinical._pictures import connectome_drawing, drawing, png_of
 from vbt.clinical.application import Picture, Recordings
@@ -48,7 +48,7 @@ def pictures(
         return
     yield _epileptogenicity(connectome, recordings, calibration, findings)
     yield _fit(calibration)
-    if run is not None and seizes(run) and run.of("searched"):
+    if run is not None and not coupling_unknown(calibration) and seizes(run) and run.of("searched"):
         png = resection_picture(run)
         caption = (
             "Virtual resections: probability of no seizure in the model against the volume removed, with 90 % "

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from vbt.clinical._epilepsy_gain import region_volumes
 from vbt.clinical._epilepsy_resections import RegionSet, minimal, random_sets, resectable, search, tried
 from vbt.clinical._epilepsy_rest import leading_eigenvalue, margin, network_thresholds
-from vbt.clinical._epilepsy_seen import seen
+from vbt.clinical._epilepsy_seen import coupling_unknown, seen
 from vbt.clinical._epilepsy_stimulation import TRAINS, provoked
 from vbt.clinical._epilepsy_twins import TIME_STEP, Twins, coupling_weights, evenly, unseen_as_healthy
 from vbt.clinical.application import Recordings
@@ -67,6 +67,7 @@ class SeizureScenarios:
     unseen : regions taken not to start seizures, since the recording does not inform them
     stimulated : regions; provoked : whether a seizure followed, for trains of 50 and of 1 Hz
     searched : how many sets the search tried
+    withheld : why nothing was run, with no draws then; empty otherwise
     """
 
     region_labels: tuple[str, ...]
@@ -84,6 +85,7 @@ class SeizureScenarios:
     provoked: Bool[np.ndarray, "train target draw"]
     searched: int
     manifest: ReplayManifest
+    withheld: str = ""
 
     def free(self, index: int) -> float:
         """Fraction of draws without a seizure after a resection."""
@@ -108,6 +110,7 @@ class SeizureScenarios:
             "region_labels": self.region_labels,
             "resections": [dataclasses.asdict(resection) for resection in self.resections],
             "searched": self.searched,
+            "withheld": self.withheld,
             "manifest": dataclasses.asdict(self.manifest),
         }
         arrays = {name: getattr(self, name) for name in _ARRAYS}
@@ -124,6 +127,7 @@ class SeizureScenarios:
                     Resection(regions=tuple(r["regions"]), origin=r["origin"]) for r in plain["resections"]
                 ),
                 searched=plain["searched"],
+                withheld=plain["withheld"],
                 manifest=ReplayManifest.from_json(json.dumps(plain["manifest"])),
                 **{name: archive[name] for name in _ARRAYS},
             )
@@ -149,6 +153,8 @@ def run_scenarios(
 ) -> SeizureScenarios:
     """Remove and stimulate regions of the twin over posterior draws, from the quiet time between seizures on.
 
+    Nothing is run where the recording does not tell the coupling, since all of this follows from it.
+
     Parameters
     ----------
     recordings : with ``labels``, and with the clinician's ``resection`` where there is one
@@ -171,6 +177,9 @@ def run_scenarios(
             action="see the calibration's reasons; do not use this twin",
         )
     laboratory = _Laboratory(connectome, recordings, calibration, duration, draws, progress)
+    if why := coupling_unknown(calibration):
+        return laboratory.nothing(why, rng_seed)
+    laboratory.rank_suspects()
     resections, searched = laboratory.candidates(rng_seed)
     return laboratory.measured(resections, searched, rng_seed)
 
@@ -209,12 +218,27 @@ class _Laboratory:
         self.scouts, self.twins = twins_of(self.choosing), twins_of(self.chosen)
         self.volumes = region_volumes(require_labels(recordings), len(connectome.region_labels))[used]
         self.clinician = _indices(recordings.resection, self.labels)
-        progress("untouched twin", 0.0)
-        self.suspects = _suspects(self.scouts)
+        self.suspects: list[int] = []
 
     @property
     def size(self) -> int:
         return len(self.chosen)
+
+    def rank_suspects(self) -> None:
+        """Find which regions to suspect, by the choosing draws."""
+        self.progress("untouched twin", 0.0)
+        self.suspects = _suspects(self.scouts)
+
+    def nothing(self, why: str, rng_seed: int) -> SeizureScenarios:
+        """No draws, and the reason."""
+        regions = len(self.labels)
+        outcomes: dict[str, Any] = {
+            "spread": np.zeros((1, 0), dtype=int), "reserve": np.zeros((1, 0)),
+            "recruited": np.full(regions, np.nan), "thresholds": np.zeros((0, regions)), "leading": np.zeros(0),
+            "provoked": np.zeros((len(TRAINS), 0, 0), dtype=bool),
+        }  # fmt: skip
+        none, self.chosen, self.choosing = [Resection(regions=(), origin="none")], self.chosen[:0], self.choosing[:0]
+        return self._scenarios(none, outcomes, [], 0, rng_seed, why)
 
     def candidates(self, rng_seed: int) -> tuple[list[Resection], int]:
         """What is to be run with all draws, and how many sets were tried to find it."""
@@ -269,6 +293,17 @@ class _Laboratory:
             "spread": recruited.sum(axis=2), "reserve": reserve, "recruited": recruited[0].mean(axis=0),
             "thresholds": _thresholds(self.twins), "leading": leading, "provoked": answers,
         }  # fmt: skip
+        return self._scenarios(resections, outcomes, targets, searched, rng_seed)
+
+    def _scenarios(
+        self,
+        resections: list[Resection],
+        outcomes: dict[str, Any],
+        targets: list[int],
+        searched: int,
+        rng_seed: int,
+        withheld: str = "",
+    ) -> SeizureScenarios:
         return SeizureScenarios(
             region_labels=self.labels,
             draws=self.chosen,
@@ -278,6 +313,7 @@ class _Laboratory:
             unseen=self.unseen,
             stimulated=np.array(targets, dtype=int),
             searched=searched,
+            withheld=withheld,
             manifest=record(
                 "vbt.clinical.epilepsy.run_scenarios",
                 inputs={"eta": self.twins.eta, "K": self.twins.coupling, "weights": self.twins.weights},

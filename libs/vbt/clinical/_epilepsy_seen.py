@@ -31,3 +31,11 @@ def prior_of_onset(calibration: SeizureCalibration) -> float:
     """Probability, before the recording, that a region starts seizures by itself."""
     _, mean, scale = calibration.priors["eta"]
     return float(scipy.stats.norm.sf(isolated_threshold(), mean, scale))
+
+
+def coupling_unknown(calibration: SeizureCalibration) -> str:
+    """Why nothing that follows from the coupling of the network may be reported; empty where the coupling is known."""
+    diagnostics = calibration.diagnostics("K")
+    if diagnostics.identifiable:
+        return ""
+    return f"coupling K not identifiable from this recording (shrinkage {diagnostics.shrinkage:.2f}, limit 0.30)"

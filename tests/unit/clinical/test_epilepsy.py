@@ -287,6 +287,32 @@ def test_methods_give_the_prior_probability_of_an_onset_zone(calibration: Seizur
     assert prior_of_onset(moved) == pytest.approx(0.5, abs=1e-6)
 
 
+def test_nothing_that_follows_from_an_unknown_coupling_is_run_or_reported(
+    connectome: Connectome, recordings: Recordings, calibration: SeizureCalibration, run: epilepsy.SeizureScenarios
+) -> None:
+    loose = dataclasses.replace(
+        calibration, parameters=tuple(dataclasses.replace(one, shrinkage=0.12) for one in calibration.parameters)
+    )
+    nothing = _run(connectome, recordings, loose)
+    assert "shrinkage 0.12" in nothing.withheld
+    assert not nothing.draws.size
+    assert epilepsy.SeizureScenarios.from_npz(nothing.to_npz()).to_npz() == nothing.to_npz()
+    for given in (nothing, run):  # as it is, and as one of an earlier version would be
+        told = epilepsy.findings((), loose, given)
+        assert [quantity.code for quantity in told.parameters] == [
+            "permittivity-coupling", "network-reserve", "critical-eigenvalue",
+        ]  # fmt: skip
+        endpoints = [quantity for scenario in told.scenarios for quantity in scenario.endpoints]
+        assert {scenario.code for scenario in told.scenarios} == {"untouched", "resection", "stimulation"}
+        assert {quantity.withheld for quantity in (*told.parameters, *endpoints)} == {nothing.withheld}
+        assert "resections" not in [table.code for table in told.tables]
+        assert "stays free of seizures" not in told.conclusion
+        assert "says nothing of resections" in told.conclusion
+        assert TwinFindings.from_json(told.to_json()) == told
+        drawn = [picture.name for picture in epilepsy.pictures(connectome, recordings, loose, given, told)]
+        assert drawn == ["connectome.png", "epileptogenicity.png", "fit.png"]
+
+
 def test_deep_nucleus_and_unseen_region_are_never_proposed(run: epilepsy.SeizureScenarios) -> None:
     proposed = {region for index in run.of("searched") for region in run.resections[index].regions}
     assert run.searched == 6 + 15  # singles and pairs of the six others
