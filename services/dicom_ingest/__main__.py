@@ -10,6 +10,7 @@ from dicom_ingest.intake import Intake
 from dicom_ingest.receiver import Receiver, ReceiverSettings
 from dicom_ingest.servicer import DicomServicer
 from dicom_ingest.settings import IngestSettings
+from dicom_ingest.upload import Uploads
 from vbt.api.dicom.v1.dicom_pb2_grpc import add_DicomServiceServicer_to_server
 from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
 from vbt.platform.events import STUDY_RECEIVED
@@ -91,9 +92,11 @@ def build(runtime: Runtime, settings: IngestSettings) -> Service:
         actor=NAME,
         operator="gRPC",
     )
+    uploads = Uploads(settings.spool_directory / ".uploads")
 
     def add_servicer(steps: Steps[StudyReceived, StudyIngested], server: grpc.Server) -> None:
-        add_DicomServiceServicer_to_server(DicomServicer(steps, receiver.spool, intake, attacher), server)
+        servicer = DicomServicer(steps, receiver.spool, intake, attacher, uploads)
+        add_DicomServiceServicer_to_server(servicer, server)
 
     step = line_step(
         runtime,

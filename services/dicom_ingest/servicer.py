@@ -14,7 +14,7 @@ from dicom_ingest.attachment import Attacher
 from dicom_ingest.intake import Intake
 from dicom_ingest.receiver import QuarantinedObject, ReceivedInstance
 from dicom_ingest.spool import Arrival, Conflict, Malformed, Spool
-from dicom_ingest.upload import failed_checks, upload
+from dicom_ingest.upload import Uploads, failed_checks
 from vbt.api.dicom.v1 import dicom_pb2 as api
 from vbt.api.dicom.v1 import dicom_pb2_grpc
 from vbt.api.event.v1.event_pb2 import StudyIngested, StudyReceived
@@ -28,12 +28,18 @@ Fate = Literal["stored", "duplicate", "quarantined"]
 
 class DicomServicer(dicom_pb2_grpc.DicomServiceServicer):
     def __init__(
-        self, steps: Steps[StudyReceived, StudyIngested], spool: Spool, intake: Intake, attacher: Attacher
+        self,
+        steps: Steps[StudyReceived, StudyIngested],
+        spool: Spool,
+        intake: Intake,
+        attacher: Attacher,
+        uploads: Uploads,
     ) -> None:
         self._steps = steps
         self._spool = spool
         self._intake = intake
         self._attacher = attacher
+        self._uploads = uploads
 
     def SubmitInstances(
         self, request_iterator: Iterator[api.SubmitInstancesRequest], context: grpc.ServicerContext
@@ -62,7 +68,7 @@ class DicomServicer(dicom_pb2_grpc.DicomServiceServicer):
     def AttachRecordings(
         self, request_iterator: Iterator[api.AttachRecordingsRequest], context: grpc.ServicerContext
     ) -> api.AttachRecordingsResponse:
-        asked, contents = upload(request_iterator)
+        asked, contents = self._uploads.receive(request_iterator)
         attached = self._attacher.attach(asked.case_id, contents, asked.protocol or None)
         return api.AttachRecordingsResponse(
             case_id=attached.case_id,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from dicom_ingest.recordings import Content  # what reads files takes seconds to load
 
 _MOST_BYTES = 64 << 20  # as float64 and with their checks, what a service of one GiB can hold
+_MOST_FILES = 16  # three recordings in three files each, and the tables beside them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _PROTOCOL = re.compile(r"[a-z][a-z_]{0,31}|")
 _FIELDS = {
@@ -27,22 +30,40 @@ _FIELDS = {
 }
 
 
-def upload(requests: Iterable[api.AttachRecordingsRequest]) -> tuple[api.AttachRecordingsRequest, list[Content]]:
-    """The first message, and the contents of all files.
+class Uploads:
+    """Takes calls in; their files lie in a folder that is the service's own, and are read one call at a time.
 
-    Raises
-    ------
-    Rejected
-        ``upload-malformed``, ``upload-too-large``, or as `dicom_ingest.recordings.read`
+    Parameters
+    ----------
+    directory : emptied first, for a service that was killed left files there that identify their patient
     """
-    from dicom_ingest.recordings import Files, read
 
-    with tempfile.TemporaryDirectory(prefix="vbt-attached-") as directory:
-        asked, named = _written(requests, Path(directory))
-        contents = list(read(Files(**named, resection=tuple(asked.region_labels))))
-    if not contents:
-        raise _malformed("nothing to attach")
-    return asked, contents
+    def __init__(self, directory: Path) -> None:
+        if directory.exists():
+            shutil.rmtree(directory)
+        directory.mkdir(mode=0o700, parents=True)
+        self._directory = directory
+        self._reading = threading.Lock()  # reading takes many times the memory of a file
+
+    def receive(
+        self, requests: Iterable[api.AttachRecordingsRequest]
+    ) -> tuple[api.AttachRecordingsRequest, list[Content]]:
+        """The first message, and the contents of all files.
+
+        Raises
+        ------
+        Rejected
+            ``upload-malformed``, ``upload-too-large``, or as `dicom_ingest.recordings.read`
+        """
+        from dicom_ingest.recordings import Files, read
+
+        with tempfile.TemporaryDirectory(dir=self._directory) as directory:
+            asked, named = _written(requests, Path(directory))
+            with self._reading:
+                contents = list(read(Files(**named, resection=tuple(asked.region_labels))))
+        if not contents:
+            raise _malformed("nothing to attach")
+        return asked, contents
 
 
 def failed_checks(contents: Iterable[Content]) -> Iterator[event_pb2.Check]:
@@ -60,6 +81,7 @@ def _written(
     requests: Iterable[api.AttachRecordingsRequest], directory: Path
 ) -> tuple[api.AttachRecordingsRequest, dict[str, Path]]:
     asked: api.AttachRecordingsRequest | None = None
+    names: set[str] = set()
     named: dict[str, Path] = {}
     left = _MOST_BYTES
     for request in requests:
@@ -67,10 +89,12 @@ def _written(
             asked = request
             if not _PROTOCOL.fullmatch(request.protocol):
                 raise _malformed("a protocol that is no name of a twin")
-        if request.use == api.FILE_USE_UNSPECIFIED:
-            continue
-        if not _NAME.fullmatch(request.name):
-            raise _malformed("a file name of other characters than letters, digits, '.', '_' and '-'")
+            if request.use == api.FILE_USE_UNSPECIFIED:
+                continue
+        _require_piece(request)
+        names.add(request.name)
+        if len(names) > _MOST_FILES:
+            raise _malformed(f"more than {_MOST_FILES} files")
         path = directory / request.name
         field = _FIELDS.get(request.use)
         if field is not None and named.setdefault(field, path) != path:
@@ -88,6 +112,16 @@ def _written(
     if asked is None:
         raise _malformed("no message")
     return asked, named
+
+
+def _require_piece(request: api.AttachRecordingsRequest) -> None:
+    """Each piece has a use and a byte at least: what has none would count against no bound."""
+    if request.use == api.FILE_USE_UNSPECIFIED:
+        raise _malformed("a file without a use")
+    if not _NAME.fullmatch(request.name):
+        raise _malformed("a file name of other characters than letters, digits, '.', '_' and '-'")
+    if not request.chunk:
+        raise _malformed("an empty piece")
 
 
 def _malformed(got: str) -> Rejected:

@@ -23,6 +23,7 @@ from connectome_builder.settings import BuilderSettings
 from dicom_ingest.attachment import Attacher
 from dicom_ingest.recordings import Content, resection
 from dicom_ingest.servicer import DicomServicer
+from dicom_ingest.upload import Uploads
 from vbt.api.dicom.v1 import dicom_pb2 as api
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import BuildSettings, Connectome, LesionedTracts, Tracts
@@ -67,7 +68,7 @@ class Line:
 
     def servicer(self) -> DicomServicer:
         """The gRPC face, of which only attaching is called."""
-        return DicomServicer(None, None, None, self._attacher())  # type: ignore[arg-type]
+        return DicomServicer(None, None, None, self._attacher(), Uploads(self.data / "uploads"))  # type: ignore[arg-type]
 
     def _attacher(self) -> Attacher:
         return Attacher(

@@ -226,7 +226,7 @@ def test_a_file_head_that_cannot_be_decoded_is_kept_aside(
     steps = Steps(engine, this_software("dicom_ingest"), StudyReceived, StudyIngested)
     head = file_head("1.2.3", "1.2.4", "1.2.840.10008.1.2.1").replace(b"\x02\x00\x03\x00UI", b"\x02\x00\x03\x00" + vr)
     requests = iter([SubmitInstancesRequest(chunk=head, last=False), SubmitInstancesRequest(chunk=b"", last=True)])
-    servicer = DicomServicer(steps, spool, intake, None)  # type: ignore[arg-type]  # nothing is attached here
+    servicer = DicomServicer(steps, spool, intake, None, None)  # type: ignore[arg-type]  # nothing is attached here
     kept = servicer.SubmitInstances(requests, None)  # type: ignore[arg-type]
     assert (kept.stored, kept.quarantined) == (0, 1)
 
