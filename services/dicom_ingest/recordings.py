@@ -108,7 +108,10 @@ def sensors(path: Path, kind: Kind, electrodes: Path | None) -> Content:
 
 
 def lesions(path: Path) -> Content:
-    """A mask, NIfTI or DICOM Segmentation, in the scanner's frame of the T1; only its voxels and its place are kept.
+    """A mask, NIfTI or DICOM Segmentation, in scanner coordinates; only its voxels and its place are kept.
+
+    Whether it was drawn in the T1's frame of reference is not known here, for de-identification keeps none: that the
+    mask lies within the brain of the T1 is checked once the connectome is built.
 
     Raises
     ------
