@@ -11,7 +11,6 @@ SBC_MODELS = {
     "resting_state_amortised": ("vbt.inference._sbc_resting_state", "AmortisedSbc"),
     "delayed_spectrum": ("vbt.inference._delayed_spectrum_sbc", "DelayedSpectrumSbc"),
     "seizure": ("vbt.inference._seizure_sbc", "SeizureSbc"),
-    "seizure": ("vbt.inference._seizure_sbc", "SeizureSbc"),
 }
 
 
