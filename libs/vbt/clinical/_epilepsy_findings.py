@@ -15,6 +15,7 @@ from vbt.clinical._epilepsy_tables import (
     coverage_table,
     epileptogenicity,
     fraction,
+    monte_carlo_error,
     ranked_regions,
     region_table,
     resection_quantities,
@@ -255,7 +256,7 @@ def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> t
         "channel sees every region by the inverse square of its distance, summed over the region's voxels.",
         "Inferred: excitability and initial state of every region, the coupling K, amplitude, level and noise.",
         f"Epileptogenicity value: fraction of {len(calibration.onset)} posterior draws in which the region seizes "
-        "within the recording; the interval is that of a fraction of so many draws (Wilson).",
+        f"within the recording. {_error(len(calibration.onset))}",
         f"An isolated region starts seizures above an excitability of {isolated_threshold():.3f}; in the network "
         "neighbours at rest hold it back, and "
         + ("each region is held to its own threshold there." if run is not None else "this was not computed here."),
@@ -275,6 +276,7 @@ def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> t
             f"one's numbers are not those that chose it. Up to {RANDOM_SETS} random sets of as many regions stand "
             "beside it, of the regions that could have been proposed: those that the implantation informs, save deep "
             "grey nuclei and the brainstem. A planned set may hold any region.",
+            f"Probabilities of scenarios are fractions of these draws. {_error(len(run.draws))}",
             f"Stimulation: the twin between seizures is the calibrated one with all excitabilities lowered until its "
             f"rest has a reserve of {RESERVE:g}, an assumption.",
         ]
@@ -284,6 +286,13 @@ def _methods(calibration: SeizureCalibration, run: SeizureScenarios | None) -> t
                 "start seizures on their own."
             )
     return tuple(sentences)
+
+
+def _error(draws: int) -> str:
+    return (
+        "A probability is itself what the posterior says, so that it has no credible interval; the Monte Carlo error "
+        f"of {draws} draws is {monte_carlo_error(draws):.2f} at most (standard error of independent draws)."
+    )
 
 
 def _limits(calibration: SeizureCalibration) -> tuple[str, ...]:

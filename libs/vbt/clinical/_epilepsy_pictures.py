@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from vbt.clinical._epilepsy_findings import seizes
 from vbt.clinical._epilepsy_scenarios import SeizureScenarios
 from vbt.clinical._epilepsy_seen import coupling_unknown, seen
-from vbt.clinical._epilepsy_tables import LEVEL, epileptogenicity, fraction
+from vbt.clinical._epilepsy_tables import epileptogenicity
 from vbt.clinical._pictures import connectome_drawing, drawing, png_of
 from vbt.clinical.application import Picture, Recordings
 from vbt.clinical.findings import Quantity, TwinFindings
@@ -51,8 +51,8 @@ def pictures(
     if run is not None and not coupling_unknown(calibration) and seizes(run) and run.of("searched"):
         png = resection_picture(run)
         caption = (
-            "Virtual resections: probability of no seizure in the model against the volume removed, with 90 % "
-            "intervals for the number of draws; random sets of as many regions as the best or the planned set in grey."
+            "Virtual resections: probability of no seizure in the model against the volume removed, as "
+            "fractions of the posterior draws; random sets of as many regions as the best or the planned set in grey."
         )
         yield drawing("resections", png, "scenarios", caption)
 
@@ -71,8 +71,8 @@ def _epileptogenicity(
         labels=recordings.labels,
     )
     caption = (
-        "Epileptogenicity value of the regions that the implantation informs, with 90 % intervals, and where they "
-        "lie; crosses are regions that it does not inform, dots are contacts."
+        "Epileptogenicity value of the regions that the implantation informs, and where they lie; "
+        " crosses are regions that it does not inform, dots are contacts."
     )
     return drawing("epileptogenicity", png, "findings", caption)
 
@@ -86,7 +86,7 @@ def epileptogenicity_picture(
     contacts: Float[np.ndarray, "contact 3"],
     labels: nib.Nifti1Image | None,
 ) -> bytes:
-    """Bars with intervals, the most epileptogenic on top, and three projections of the brain."""
+    """Bars, the most epileptogenic on top, and three projections of the brain."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6), layout="constrained")
         parts: Any = figure.subfigures(2, 1, height_ratios=(1.15, 1))
@@ -107,15 +107,14 @@ def epileptogenicity_picture(
 
 def _bars(axes: Axes, ranked: Sequence[tuple[str, Quantity]]) -> None:
     for row, (_, quantity) in enumerate(ranked):
-        if quantity.value is None or quantity.low is None or quantity.high is None:
+        if quantity.value is None:
             continue
         axes.barh(row, quantity.value, color=BLUE, alpha=0.35, height=0.72)
-        axes.plot([quantity.low, quantity.high], [row, row], color=BLUE, linewidth=1.8, solid_capstyle="round")
         axes.plot(quantity.value, row, "o", color=BLUE, markersize=4, markeredgecolor="white", markeredgewidth=0.6)
     axes.set_yticks(range(len(ranked)), [label for label, _ in ranked])
     axes.set_ylim(len(ranked) - 0.4, -0.6)
     axes.set_xlim(-0.015, 1.015)
-    axes.set_xlabel(f"epileptogenicity value: probability of seizing, {LEVEL:.0%} interval")
+    axes.set_xlabel("epileptogenicity value: probability of seizing")
     axes.grid(axis="x", color=_PALE, linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -210,13 +209,13 @@ def fit_picture(
 
 
 def resection_picture(run: SeizureScenarios) -> bytes:
-    """Searched sets and the clinician's by name with intervals, and all sets against the volume removed."""
+    """Searched sets and the clinician's by name, and all sets against the volume removed."""
     named = [0, *run.of("searched"), *run.of("clinician")]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(7.2, max(2.6, 0.24 * len(named) + 1.3)), layout="constrained")
         list_axes, cloud = figure.subplots(1, 2, width_ratios=(1, 1))
         for row, index in enumerate(named):
-            _interval(list_axes, run, index, (None, row))
+            _point(list_axes, run, index, (run.free(index), row))
         list_axes.set_yticks(range(len(named)), [_broken(run.name(index)) for index in named])
         list_axes.set_ylim(len(named) - 0.4, -0.6)
         list_axes.set_xlim(-0.03, 1.03)
@@ -228,7 +227,7 @@ def resection_picture(run: SeizureScenarios) -> bytes:
             markersize=3.5, markeredgewidth=0,
         )  # fmt: skip
         for index in named[1:]:
-            _interval(cloud, run, index, (run.volume(index), None))
+            _point(cloud, run, index, (run.volume(index), run.free(index)))
         cloud.set_ylim(-0.04, 1.04)
         cloud.set_xlim(left=0.0)
         cloud.set_xlabel("volume removed (cm³)")
@@ -249,18 +248,9 @@ def resection_picture(run: SeizureScenarios) -> bytes:
 _KIND_COLOURS = {"none": GREEN, "searched": BLUE, "clinician": ORANGE, "random": GREY}
 
 
-def _interval(axes: Axes, run: SeizureScenarios, index: int, at: tuple[float | None, float | None]) -> None:
-    """A probability with its interval: along x where the place along y is given, and the other way round."""
-    found = fraction("freedom", "", run.spread[index] == 0)
-    if found.value is None or found.low is None or found.high is None:
-        return
+def _point(axes: Axes, run: SeizureScenarios, index: int, at: tuple[float, float]) -> None:
     colour = _KIND_COLOURS[run.resections[index].origin]
-    ends, place = [found.low, found.high], at[1] if at[0] is None else at[0]
-    line, point = (
-        ((ends, [place] * 2), (found.value, place)) if at[0] is None else (([place] * 2, ends), (place, found.value))
-    )
-    axes.plot(*line, color=colour, linewidth=1.6, solid_capstyle="round", zorder=3)
-    axes.plot(*point, "o", color=colour, markersize=4.5, markeredgecolor="white", markeredgewidth=0.6, zorder=4)
+    axes.plot(*at, "o", color=colour, markersize=5.5, markeredgecolor="white", markeredgewidth=0.6, zorder=4)
 
 
 def _broken(name: str, length: int = 34) -> str:

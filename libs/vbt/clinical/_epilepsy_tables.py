@@ -1,6 +1,8 @@
-"""What the report says of every region and of every resection, each number with its interval or why there is none."""
+"""What the report says of every region and of every resection, each number with its interval, or why it has none."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import scipy.stats
@@ -20,12 +22,13 @@ _FEWEST_ONSETS = 20  # draws behind an interval of an onset
 
 
 def fraction(code: str, label: str, hits: Bool[np.ndarray, " draw"]) -> Quantity:
-    """A probability as the fraction of posterior draws, with Wilson's interval for how many were run."""
-    interval = scipy.stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(LEVEL, method="wilson")
-    return Quantity(
-        code=code, label=label, unit="1", value=float(hits.mean()), level=LEVEL,
-        low=float(interval.low), high=float(interval.high),
-    )  # fmt: skip
+    """A posterior probability as the fraction of draws; it has no credible interval, only an error of simulation."""
+    return Quantity(code=code, label=label, unit="1", value=float(hits.mean()), level=LEVEL)
+
+
+def monte_carlo_error(draws: int) -> float:
+    """The largest standard error of a fraction of so many independent draws."""
+    return 0.5 / math.sqrt(draws)
 
 
 def spread_of(code: str, label: str, unit: str, values: Float[np.ndarray, " draw"]) -> Quantity:

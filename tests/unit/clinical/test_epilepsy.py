@@ -232,10 +232,23 @@ def test_unsound_calibration_runs_no_scenarios_and_reports_no_number(
     assert [picture.name for picture in drawn] == ["connectome.png"]
 
 
-def test_epileptogenicity_is_the_fraction_of_draws_with_a_wilson_interval() -> None:
-    found = fraction("ev", "EV", np.ones(20, dtype=bool))
-    assert (found.value, found.high) == (1.0, pytest.approx(1.0))
-    assert found.low == pytest.approx(20.0 / (20.0 + 1.6448536**2))
+def test_probability_has_no_bounds_that_would_be_read_as_a_credible_interval(report: TwinFindings) -> None:
+    found = fraction("ev", "EV", np.arange(20) < 15)
+    assert (found.value, found.low, found.high) == (0.75, None, None)
+    shown = [
+        *(quantity for table in report.tables for row in table.rows for quantity in row.quantities),
+        *(quantity for scenario in report.scenarios for quantity in scenario.endpoints),
+    ]
+    words = ("Probability", "Epileptogenicity value", "Random sets")
+    probabilities = [quantity for quantity in shown if quantity.label.startswith(words)]
+    assert len(probabilities) > 10
+    assert all(quantity.low is None and quantity.high is None for quantity in probabilities)
+    excitability = report.tables[0].rows[0].quantities[3]
+    assert excitability.low is not None
+    methods = " ".join(report.methods)
+    assert "Monte Carlo error of 40 draws is 0.08 at most" in methods  # onsets: 0.5 / sqrt(40)
+    assert "Monte Carlo error of 20 draws is 0.11 at most" in methods
+    assert "Wilson" not in methods
 
 
 def test_regions_are_ranked_with_onset_and_delay(report: TwinFindings) -> None:
