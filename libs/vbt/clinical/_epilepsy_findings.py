@@ -26,11 +26,14 @@ from vbt.clinical._epilepsy_tables import (
 )
 from vbt.clinical.findings import Check, Quantity, Scenario, Table, TwinFindings
 from vbt.inference import SeizureCalibration, gate_checks
+from vbt.simulation import Epileptor2D
 
 NAME = "epilepsy"
 _SEIZES = 0.5  # of the draws: below, the untouched twin does not seize and a resection has nothing to prevent
 _NAMED = 3  # regions in the conclusion
 _FEWEST_SEEN = 0.5
+# Units of model time, of an isolated region with an excitability of -1.9 to -1.6.
+_BURST, _RECURS = (4.6, 5.8), (12.3, 14.0)
 _RESERVE = (
     "network-reserve", "Excitability that the network could gain before it loses its rest; negative where it has none",
     "1",
@@ -297,10 +300,12 @@ def _error(draws: int) -> str:
 
 def _limits(calibration: SeizureCalibration) -> tuple[str, ...]:
     unseen: RegionSet = tuple(int(region) for region in np.flatnonzero(~seen(calibration)))
+    unit = calibration.seconds_per_unit
     coverage = (
         (
-            f"{len(unseen)} regions are not identifiable from this implantation; what is said of the others assumes "
-            "that they are healthy.",
+            f"{len(unseen)} regions are not identifiable from this implantation. Scenarios, and they alone, take them "
+            "to start no seizures; epileptogenicity, onset, excitability and coupling are averaged over all that the "
+            "prior allows there.",
         )
         if unseen
         else ()
@@ -310,6 +315,14 @@ def _limits(calibration: SeizureCalibration) -> tuple[str, ...]:
         *coverage,
         "Intervals hold what the recording leaves open if the model, the connectome and the places of the electrodes "
         "are right; errors of these are not in them. A probability of 1 is certainty about the model only.",
+        f"The time scale is fixed, not inferred: {unit:g} s per unit of model time and τ₀ = {Epileptor2D().tau0:g}. A "
+        f"region that seizes by itself does so in bursts of {_BURST[0] * unit:.0f} to {_BURST[1] * unit:.0f} s that "
+        f"recur every {_RECURS[0] * unit:.0f} to {_RECURS[1] * unit:.0f} s; a discharge sustained over a minute is "
+        "outside the model.",
+        "Channels are taken as independent of each other; neighbouring bipolar pairs share a contact and are not, so "
+        "that intervals may be too narrow.",
+        "The searches for the mode start from variants of one trajectory that is derived from the channels; that they "
+        "agree does not show that no other explanation of the recording exists.",
         "One seizure was used; seizures of another kind may start elsewhere.",
         "Regions are those of an atlas, larger than what is removed in surgery, and are removed whole.",
         "Which regions carry language, movement or memory is not known to the model.",

@@ -14,13 +14,16 @@ from vbt.clinical._epilepsy_rest import isolated_threshold
 from vbt.clinical._epilepsy_scenarios import listed
 from vbt.clinical._epilepsy_seen import prior_of_onset, seen, shrinkage_of_silence
 from vbt.clinical._epilepsy_tables import fraction
+from vbt.clinical._epilepsy_twins import RECRUITED as RECRUITED_ABOVE
+from vbt.clinical._epilepsy_twins import Twins
 from vbt.clinical.application import Recordings
+from vbt.clinical.credibility import credibility
 from vbt.clinical.findings import TwinFindings
 from vbt.connectome import Connectome
 from vbt.electrophysiology import SEIZURE_OFFSET, SEIZURE_ONSET, Event, SensorRecording
 from vbt.errors import Rejected, Unsound
 from vbt.inference import ParameterDiagnostics, SamplerDiagnostics, SeizureCalibration
-from vbt.simulation import record
+from vbt.simulation import TemporalAverage, record, simulate
 
 LABELS = (*(f"lh.area{region}" for region in range(7)), "lh.thalamusproper")
 REGIONS = len(LABELS)
@@ -362,6 +365,30 @@ def test_report_claims_no_evidence_and_gives_no_advice(report: TwinFindings) -> 
     assert report.evidence.startswith("None in patients")
     assert "not advice" in report.conclusion
     assert all("Hypothesis" in scenario.label for scenario in report.scenarios if "stimulation" in scenario.code)
+
+
+def test_limits_state_the_time_scale_that_the_model_has(report: TwinFindings) -> None:
+    isolated = Twins(eta=np.array([[-1.9], [-1.6]]), coupling=np.zeros(2), weights=np.zeros((1, 1)), units=200.0)
+    x = simulate(
+        [isolated.network(0), isolated.network(1)], [0, 0], duration=0.2, monitors=[TemporalAverage(1e-4)], dt=0.1,
+    ).observations[0].values[..., 0]  # fmt: skip
+    turns = [np.flatnonzero(np.diff((one > RECRUITED_ABOVE).astype(int))) for one in x]
+    burst = sorted(round(0.2 * float(np.median(turn[1::2][:10] - turn[::2][:10]))) for turn in turns)  # 2 s per unit
+    recurs = sorted(round(0.2 * float(np.median(np.diff(turn[::2])))) for turn in turns)
+    text = f"bursts of {burst[0]} to {burst[1]} s that recur every {recurs[0]} to {recurs[1]} s"
+    limits = " ".join(report.limits)
+    assert text in limits
+    assert "2 s per unit of model time and τ₀ = 10" in limits
+    for said in ("a minute is outside the model", "neighbouring bipolar pairs", "variants of one trajectory"):
+        assert said in limits
+    assert "assumes that they are healthy" not in limits
+    assert "Scenarios, and they alone, take them to start no seizures" in limits
+
+
+def test_evidence_says_which_bench_inverts() -> None:
+    bench = next(one for one in credibility("epilepsy").evidence if one.category == "bench test validation")
+    assert bench.where == "tests/bench/epilepsy.py, tests/bench/epilepsy_resection.py"
+    assert "without an inversion" in bench.summary
 
 
 def test_pictures_are_the_same_bytes_for_the_same_findings(
