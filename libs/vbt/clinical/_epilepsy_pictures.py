@@ -72,7 +72,7 @@ def _epileptogenicity(
     )
     caption = (
         "Epileptogenicity value of the regions that the implantation informs, and where they lie; "
-        " crosses are regions that it does not inform, dots are contacts."
+        "crosses are regions that it does not inform, dots are contacts."
     )
     return drawing("epileptogenicity", png, "findings", caption)
 
