@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float
@@ -16,12 +17,12 @@ from vbt.inference import gate_checks
 NAME = "multiple_sclerosis"
 LEVEL = 0.90
 # From i / (n + 1): the interval of n draws holds the next one as often as LEVEL says; NumPy's default holds fewer.
-QUANTILE = "weibull"
+QUANTILE: Final = "weibull"
 HORIZONS = (2.0, 5.0)  # years
 MOST_WITHOUT_PEAK = 0.1
 # code: (parameter, label, UCUM unit)
 PARAMETERS = {
-    "conduction-velocity": ("velocity", "Conduction velocity outside lesions", "m/s"),
+    "conduction-velocity": ("velocity", "Conduction velocity", "m/s"),
     "lesion-delay-factor": ("gamma", "Lesion delay factor γ: what lesions add to a tract's delay, per share met", "1"),
     "natural-frequency": ("frequency", "Natural frequency of a region on its own", "Hz"),
     "coupling": ("coupling", "Coupling between regions", "/s"),
@@ -90,6 +91,8 @@ def _conclusion(calibration: ConductionCalibration) -> str:
 
 def _parameter(calibration: ConductionCalibration, code: str) -> Quantity:
     name, label, unit = PARAMETERS[code]
+    if name == "velocity" and calibration.has_lesions:
+        label = f"{label} outside lesions"
     why = _why_withheld(calibration, name)
     if why:
         return Quantity(code=code, label=label, unit=unit, withheld=why, level=LEVEL)
@@ -281,12 +284,22 @@ def _mask(calibration: ConductionCalibration) -> str:
     return f"a mask of {number}, {calibration.lesion_volume:.1f} mL"
 
 
+def _limits_of_lesions(calibration: ConductionCalibration) -> tuple[str, ...]:
+    if not calibration.has_lesions:
+        return ("Velocity is one number for all tracts, and what lesions there may be lower it with the rest.",)
+    return (
+        "Velocity is one number for all tracts outside lesions; a mask shows neither how much myelin is lost in a "
+        "lesion nor what is lost outside.",
+        "That lesions delay is assumed: γ is at least 0 by its prior, so neither its interval nor one of the delays "
+        "that lesions add can include zero or a speeding-up. They are no evidence that lesions delay at all.",
+    )
+
+
 def _limits(calibration: ConductionCalibration) -> tuple[str, ...]:
     return (
         "Research use only; not a medical device. No result here has been compared with an outcome in patients.",
         "An absolute velocity is as good as the connectome: compare recordings under the same connectome, not persons.",
-        "Velocity is one number for all tracts outside lesions; a mask shows neither how much myelin is lost in a "
-        "lesion nor what is lost outside.",
+        *_limits_of_lesions(calibration),
         "The head is a sphere and the cortex is the atlas's, not the patient's.",
         *(
             ("Magnetometers are taken to look at the centre of the head; their true directions were not used.",)

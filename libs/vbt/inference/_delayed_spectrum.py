@@ -42,8 +42,8 @@ def delayed_spectrum(
     coupling : G, 1/s
     frequency : ω₀/2π, Hz, of an uncoupled region
     decay : a > 0, 1/s
-    gamma : lengthening of the delay of a tract that lies in lesions with all its length
-    lesion_fraction : ℓ in 0 to 1
+    gamma : lengthening of the delay of a tract all of whose streamlines cross a lesion
+    lesion_fraction : ℓ in 0 to 1, the fraction of a tract's streamlines that cross a lesion
     frequencies : Hz
 
     Returns

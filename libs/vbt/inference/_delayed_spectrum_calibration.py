@@ -16,7 +16,7 @@ from vbt.inference._calibration import Calibration
 from vbt.inference._checkpoint import Checkpoint
 from vbt.inference._delayed_spectrum import DelayedNetwork, strength_scaled
 from vbt.inference._delayed_spectrum_bands import FEWEST_CHANNELS, NarrowBands, narrow_bands
-from vbt.inference._delayed_spectrum_checks import Fit, fit_at
+from vbt.inference._delayed_spectrum_checks import STATISTIC, Fit, fit_at
 from vbt.inference._delayed_spectrum_fit import (
     SPECTRAL_PRIORS,
     START_VELOCITIES,
@@ -51,8 +51,8 @@ NO_CHAINS = SamplerDiagnostics(divergences=0, draws=1, e_bfmi=1.0, saturated=0.0
 _NUISANCES = ("decay", "noise")
 _RANK = 1e-6
 _OF_THE_CONNECTOME = (
-    "velocity is absolute only as far as the connectome is: weights wrong by a third move it by 10 to 20 %, a fifth of "
-    "connections missing by up to its own size; under the same connectome compare recordings instead"
+    "velocity is absolute only as far as the connectome is: wrong weights and missing connections move it beyond its "
+    "interval; under the same connectome compare recordings instead"
 )
 
 
@@ -62,7 +62,7 @@ class SpectralCalibration(Calibration):
 
     ``draws``: ``velocity`` v m/s, ``coupling`` G per s (of `strength_scaled` weights), ``frequency`` ω₀/2π Hz,
     ``decay`` per s, ``noise`` as a ratio to the mean channel power of a reference network, and, only where tracts have
-    lesions, ``gamma``: a tract that lies in lesions with all its length has its delay times 1 + γ.
+    lesions, ``gamma`` ≥ 0 by its prior: a tract all of whose streamlines cross a lesion has its delay times 1 + γ.
 
     Parameters
     ----------
@@ -71,7 +71,8 @@ class SpectralCalibration(Calibration):
     observed, fitted : power of every channel, the same unit squared per Hz; for cross-spectra seen through a gain that
         has fewer independent sensors than sensors, of those combinations
     search_velocities : m/s, where the search from each starting velocity ended
-    fit : ``chi_square`` is the largest of the checks' figures in units of what chance exceeds once in 1000 recordings
+    fit : ``chi_square`` is not a mean square but the largest of the residual checks' figures in units of what chance
+        exceeds once in 1000 recordings, as its ``label`` says
     fidelity : how well the draws stand for the exact likelihood's
     connectome : digest of weights and tract lengths, for `spectral_difference`
     """
@@ -124,7 +125,8 @@ def calibrate_delayed_spectrum(
         42 Hz
     sampling_rate : Hz
     gain : what a unit of each region's activity gives at each sensor; its unit does not matter
-    lesion_fraction : share of every tract that lies in lesions, 0 to 1; None or all 0 leaves gamma out
+    lesion_fraction : of every tract the fraction of streamlines that cross a lesion, 0 to 1; None or all 0 leaves gamma
+        out
     progress : called with a message and the fraction done; an exception from it stops the calibration
     checkpoint : where searched nodes and chains are kept while they run
 
@@ -332,7 +334,7 @@ def _checked(
     if not ((lesion_fraction >= 0) & (lesion_fraction <= 1)).all():
         raise Rejected(
             "lesion-fraction-out-of-range",
-            rule="the share of a tract that lies in lesions is between 0 and 1",
+            rule="the fraction of a tract's streamlines that cross a lesion is between 0 and 1",
             got=f"{int((~((lesion_fraction >= 0) & (lesion_fraction <= 1))).sum())} shares outside",
             action="compute the shares from the lesion mask again",
         )
@@ -349,7 +351,10 @@ def _check_sensors(signals: np.ndarray, gain: np.ndarray | None, regions: int) -
 
 def _diagnostics(fit: Fit, found: Search) -> FitDiagnostics:
     return FitDiagnostics(
-        chi_square=fit.chi_square, starts_agreeing=found.starts_agreeing, starts=len(START_VELOCITIES)
+        chi_square=fit.chi_square,
+        starts_agreeing=found.starts_agreeing,
+        starts=len(START_VELOCITIES),
+        label=STATISTIC,
     )
 
 

@@ -18,13 +18,14 @@ from vbt.inference._delayed_spectrum_likelihood import SpectralLikelihood
 from vbt.inference._gate import PredictiveCheck
 
 REPLICATES = 100
+STATISTIC = "largest residual statistic over its 99.9 % point"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """Expected spectra at one point, amplitude included, and what is left of the recording.
 
-    ``chi_square`` is the largest of the figures in units of what chance exceeds once in 1000 recordings.
+    ``chi_square`` is `STATISTIC`: the largest of the figures in units of what chance exceeds once in 1000 recordings.
     """
 
     fitted: Complex[np.ndarray, "band channel channel"]
@@ -55,6 +56,7 @@ def fit_at(likelihood: SpectralLikelihood, x: Float[np.ndarray, " dimension"], r
                 observed=value,
                 replicated=float(np.median(others)),
                 p_value=float((others > value).mean()),
+                plug_in=True,
             )
         )
         ratios.append(value / _rarely_exceeded(others))

@@ -120,7 +120,8 @@ class PredictiveCheck:
     """One statistic of the recording against recordings that the fitted model would give.
 
     ``p_value`` is the fraction of replicated recordings with a larger value; near 0 or 1 the model misses it. Where the
-    check is ``decisive`` such a miss refuses the posterior, else it is a warning.
+    check is ``decisive`` such a miss refuses the posterior, else it is a warning. ``plug_in`` replicates come from one
+    point of the posterior, not from its draws: a residual check, whose p-values lie too near 1/2.
     """
 
     name: str
@@ -128,6 +129,7 @@ class PredictiveCheck:
     replicated: float
     p_value: float
     decisive: bool = False
+    plug_in: bool = False
 
     @property
     def missed(self) -> bool:
@@ -209,7 +211,7 @@ def gate(
     sampler : None for an amortised posterior, whose draws are independent; such a one must bring its ``novelty``
     fit : where the posterior stands on searches for its mode
     novelty : where it stands on simulations that a network was trained on
-    checks : posterior predictive checks; only the decisive ones refuse
+    checks : posterior predictive or residual checks; only the decisive ones refuse
     """
     if sampler is None and novelty is None:
         raise ValueError("a posterior is drawn by a sampler or by a network that says how novel the recording is to it")

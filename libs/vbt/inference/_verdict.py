@@ -47,8 +47,8 @@ def gate_checks(calibration: Calibration) -> tuple[GateCheck, ...]:
         found += _fit_checks(value) if isinstance(value, FitDiagnostics) else _novelty_checks(value)
     low, high = _gate.PREDICTIVE_LIMITS
     for check in calibration.checks:
-        label = f"Posterior predictive p of {check.name}"
-        code = f"predictive-{check.name.lower().replace(' ', '-')}"
+        kind, what = ("residual", "Residual check") if check.plug_in else ("predictive", "Posterior predictive")
+        label, code = f"{what} p of {check.name}", f"{kind}-{check.name.lower().replace(' ', '-')}"
         found.append(_check(code, label, check.p_value, f"{low:g} to {high:g}", not check.missed))
     return tuple(found)
 
@@ -131,15 +131,15 @@ def _sampler_checks(sampler: SamplerDiagnostics) -> list[GateCheck]:
 def _fit_checks(fit: FitDiagnostics) -> list[GateCheck]:
     agreeing = _check(
         "starts",
-        f"Searches that ended alike, of {fit.starts}",
+        f"Searches from scattered starts that ended alike, of {fit.starts}",
         float(fit.starts_agreeing),
         f"≥ {_gate.STARTS_LIMIT}",
         fit.starts_agreeing >= _gate.STARTS_LIMIT,
     )
     if math.isnan(fit.chi_square):
         return [agreeing]
-    limit = _gate.CHI_SQUARE_LIMIT
-    return [_check("chi-square", "chi²/N", fit.chi_square, f"≤ {limit}", fit.chi_square <= limit), agreeing]
+    label = f"{fit.label[0].upper()}{fit.label[1:]}" if " " in fit.label else fit.label
+    return [_check("chi-square", label, fit.chi_square, f"≤ {_gate.CHI_SQUARE_LIMIT}", fit.explained), agreeing]
 
 
 def _novelty_checks(novelty: Novelty) -> list[GateCheck]:

@@ -26,7 +26,7 @@ from vbt.clinical.multiple_sclerosis import APPLICATION, NO_THERAPY, THERAPIES, 
 from vbt.connectome import Connectome, LesionedTracts
 from vbt.electrophysiology import SensorRecording
 from vbt.errors import Rejected, Unsound
-from vbt.inference import delayed_spectrum, strength_scaled
+from vbt.inference import delayed_spectrum, gate_report, strength_scaled
 
 REGIONS, CHANNELS = 8, 24
 SECONDS, RATE = 120.0, 120.0
@@ -296,6 +296,30 @@ def test_without_a_mask_no_lesion_is_spoken_of(connectome, calibration):
     assert any(NO_LESIONS in limit for limit in report.limits)
     assert next(q for q in report.parameters if q.code == "lesion-delay-factor").value is None
     assert ConductionRun.from_npz(found.to_npz()).to_npz() == found.to_npz()
+
+
+def test_a_report_speaks_of_lesions_only_where_a_mask_was_given_and_says_what_is_assumed_of_them(calibration):
+    bare = dataclasses.replace(
+        calibration,
+        draws={name: draws for name, draws in calibration.draws.items() if name != "gamma"},
+        parameters=tuple(p for p in calibration.parameters if p.name != "gamma"),
+        lesions=0,
+    )
+    labels = [next(q.label for q in findings((), c, None).parameters if q.code == "conduction-velocity")
+              for c in (calibration, bare)]  # fmt: skip
+    assert labels == ["Conduction velocity outside lesions", "Conduction velocity"]
+    assumed = [any("can include zero" in limit for limit in report.limits)
+               for report in (findings((), calibration, None), findings((), bare, None))]  # fmt: skip
+    assert assumed == [True, False]
+
+
+def test_the_fit_statistic_is_called_what_it_is(calibration):
+    report = findings((), calibration, None)
+    labels = {check.code: check.label for check in report.quality}
+    assert labels["chi-square"] == "Largest residual statistic over its 99.9 % point"
+    assert labels["residual-coherence"] == "Residual check p of coherence"
+    assert not any("chi²" in label or "redictive" in label for label in labels.values())
+    assert calibration.fit.label in str(gate_report(calibration)["fit"])
 
 
 def test_a_case_without_eeg_or_meg_is_refused(connectome, lesions):

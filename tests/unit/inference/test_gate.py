@@ -100,6 +100,27 @@ def test_a_miss_that_is_not_decisive_is_a_warning():
     assert "misses mean FC" in warnings_of(SAMPLER, (check,))[0]
 
 
+def test_a_fit_statistic_is_reported_under_its_own_name():
+    """In the reason for a refusal, in the checks and in what the ledger keeps; mean squares are the default."""
+    named = dataclasses.replace(FIT, chi_square=1.2, label="largest residual statistic")
+    assert gate((GOOD,), SAMPLER, fit=named)[0].endswith("largest residual statistic 1.20, limit 1.05")
+    assert "chi²/N 1.20" in gate((GOOD,), SAMPLER, fit=dataclasses.replace(FIT, chi_square=1.2))[0]
+    found = {}
+    for fit in (named, FIT):
+        calibration = dataclasses.replace(_calibration(), search=fit)
+        (check,) = (c for c in gate_checks(calibration) if c.code == "chi-square")
+        found[check.label] = check.passed
+        assert gate_report(calibration)["fit"]["label"] == fit.label
+    assert found == {"Largest residual statistic": False, "chi²/N": True}
+
+
+def test_a_check_at_one_point_is_no_posterior_predictive_one():
+    plug_in = dataclasses.replace(CHECK, name="coherence", plug_in=True)
+    checks = {c.code: c.label for c in gate_checks(dataclasses.replace(_calibration(), checks=(CHECK, plug_in)))}
+    assert checks["predictive-mean-fc"] == "Posterior predictive p of mean FC"
+    assert checks["residual-coherence"] == "Residual check p of coherence"
+
+
 def test_the_error_of_a_mean_is_that_of_repeated_sampling():
     """Chains with lag-1 correlation .8: the standard error of the mean is sqrt((1+.8)/(1−.8)/n) = 3/√n sd."""
     rng = np.random.default_rng(0)
