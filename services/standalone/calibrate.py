@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def calibrate(
     model: Annotated[str, typer.Option("--model", help="The engine; see --list.")] = "",
-    replicates: Annotated[int, typer.Option("--replicates", min=1, help="Truths to draw, simulate and fit.")] = 100,
+    replicates: Annotated[int, typer.Option("--replicates", min=1, help="Truths to draw, simulate and fit.")] = 300,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the truths.")] = 1,
     out: Annotated[Path, typer.Option("--out", help="The folder to write MODEL.json and MODEL.png to.")] = Path(
         "vbt-calibration"
@@ -29,7 +29,7 @@ def calibrate(
     """Draw truths from a model's prior, simulate and fit each, and rank the truth among the posterior's draws.
 
     Where the posterior is right the ranks are uniform. The exit code is 1 where they are not, by a simultaneous 95 %
-    band over ranks and parameters, or where the gate let fewer than ten fits through.
+    band over ranks and parameters, or where the gate let fewer than a hundred fits through: too few to tell.
     """
     from vbt.inference import SBC_MODELS, rank_picture, sbc, sbc_model
 
