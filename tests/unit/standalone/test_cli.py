@@ -18,7 +18,7 @@ COMMANDS = [
     ["demo"], ["up"], ["send"], ["replay"], ["case", "list"], ["case", "show"], ["case", "watch"], ["report", "show"],
     ["report", "open"], ["ledger", "show"], ["ledger", "export"], ["ledger", "verify"], ["dead-letters", "list"],
     ["dead-letters", "replay"], ["case", "cancel"], ["consent", "grant"], ["consent", "withdraw"], ["erase"],
-    ["simulate"],
+    ["simulate"], ["attach"], ["calibrate"],
 ]  # fmt: skip
 
 runner = CliRunner()
