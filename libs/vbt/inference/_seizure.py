@@ -38,9 +38,9 @@ from vbt.inference._seizure_model import (
     ObservedSeizure,
     activity,
     expected,
-    seizure,
     threshold,
 )
+from vbt.inference._seizure_posterior import posterior_of
 from vbt.inference._seizure_search import Search, search
 from vbt.simulation import one_blas_thread, record
 
@@ -185,25 +185,6 @@ def calibrate_seizure(
         )
     tell("calibrated", 1.0)
     return calibration
-
-
-def posterior_of(observed: ObservedSeizure) -> Posterior:
-    """The model compiled for data of this shape, once."""
-    samples, sensors = observed.values.shape
-    return _posterior(observed.weights.shape[0], sensors, samples, observed.substeps)
-
-
-@functools.lru_cache(maxsize=4)
-def _posterior(regions: int, sensors: int, samples: int, substeps: int) -> Posterior:
-    example = ObservedSeizure(
-        weights=jnp.ones((regions, regions)),
-        gain=jnp.ones((sensors, regions)),
-        values=jnp.ones((samples, sensors)),
-        prior_mean=jnp.ones(regions),
-        dt=jnp.asarray(0.1),
-        substeps=substeps,
-    )
-    return Posterior(seizure, example)
 
 
 def fit_of(posterior: Posterior, observed: ObservedSeizure, found: Search) -> FitDiagnostics:

@@ -14,8 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpyro
-import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from vbt.simulation import Epileptor2D
@@ -143,18 +141,3 @@ def parameters(observed: ObservedSeizure, standard: dict[str, Array]) -> tuple[d
     prior = -0.5 * (((site["eta"] - observed.prior_mean) / ETA_SCALE) ** 2).sum()
     change = jnp.linalg.slogdet(jacobian)[1] + len(equilibrium) * math.log(EQUILIBRIUM[1] / ETA_SCALE)
     return site, prior + change + 0.5 * (standard["equilibrium"] ** 2).sum()
-
-
-def seizure(observed: ObservedSeizure) -> None:
-    """NumPyro model: priors, the network's deterministic activity, and the likelihood of the log power."""
-    regions = observed.weights.shape[0]
-    standard: dict[str, Array] = {}
-    for name in SITES:
-        shape = (regions,) if name in PER_REGION else ()
-        standard[name] = numpyro.sample(name, dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
-    site, correction = parameters(observed, standard)
-    for name, value in site.items():
-        numpyro.deterministic(f"{name}_value", value)
-    x, _ = activity(observed, site["eta"], site["K"], site["x"], site["z"], observed.values.shape[0])
-    residual = observed.values - expected(observed.gain, site, x)
-    numpyro.factor("log_power", log_likelihood(residual, site["noise"], site["baseline"]) + correction)

@@ -22,6 +22,7 @@ from vbt.simulation._electric_field import PointSource as PointSource
 from vbt.simulation._electric_field import electric_field as electric_field
 from vbt.simulation._electric_field import normal_field as normal_field
 from vbt.simulation._electric_field import potential as potential
+from vbt.simulation._from_host import from_host as from_host
 from vbt.simulation._lead_field import LeadField as LeadField
 from vbt.simulation._lead_field import SourceSpace as SourceSpace
 from vbt.simulation._lead_field import intracranial_lead_field as intracranial_lead_field

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from vbt.simulation._from_host import from_host, shape_of
 from vbt.simulation._network import Network
 from vbt.simulation._neural_mass import NeuralMass, Variable
 from vbt.simulation._reverse import Numbers, Reversible
@@ -55,7 +56,7 @@ def in_machine_code(
 
     @jax.custom_jvp
     def integrate(inputs: Inputs) -> Activity:
-        found: Activity = _from_host(hosted.run, hosted.activity, inputs)
+        found: Activity = from_host(hosted.run, hosted.activity, inputs)
         return found
 
     @functools.partial(integrate.defjvp, symbolic_zeros=True)
@@ -64,7 +65,7 @@ def in_machine_code(
         by_weights = not is_zero(turned.weights)
         leaves, structure = jax.tree.flatten(turned, is_leaf=is_zero)
         moving = [k for k, tangent in enumerate(leaves) if not is_zero(tangent)]
-        means, ends, marks = _from_host(hosted.run_with_marks, (*hosted.activity, hosted.marks), inputs)
+        means, ends, marks = from_host(hosted.run_with_marks, (*hosted.activity, hosted.marks), inputs)
 
         def ahead(kept: tuple[Inputs, Any], tangents: list[Array]) -> Activity:
             everything = [jnp.zeros_like(leaf) for leaf in jax.tree.leaves(kept[0])]
@@ -75,7 +76,7 @@ def in_machine_code(
 
         def back(kept: tuple[Inputs, Any], turned: Activity) -> list[Array]:
             pull = functools.partial(hosted.pull, by_weights=by_weights)
-            found, sent = _from_host(pull, hosted.cotangents, *kept, *turned)
+            found, sent = from_host(pull, hosted.cotangents, *kept, *turned)
             everything = jax.tree.leaves(_with_the_past(kept[0], found, sent))
             return [everything[k] for k in moving]
 
@@ -124,14 +125,14 @@ class _Hosted:
         self._order = np.argsort(np.concatenate([np.asarray(lanes) for lanes in self._groups]))
         variables = len(inputs.initial)
         self.activity = self._like(chunks), self._like(chunks // every, variables)
-        self.marks = tuple(_shape((len(segments), one.mark_size), self._dtype) for one in self._runs)
+        self.marks = tuple(shape_of((len(segments), one.mark_size), self._dtype) for one in self._runs)
         channels, leaves = len(inputs.weights), len(jax.tree.leaves(inputs.mass))
         numbers = (leaves,), (channels, self._shape[0]), (len(inputs.sigma),), (variables,)
         shapes: list[Any] = [self._like(*before) for before in numbers]
         self.cotangents = Numbers(*shapes), self._like(channels)
 
     def _like(self, *before: int) -> jax.ShapeDtypeStruct:
-        return _shape((*before, *self._shape), self._dtype)
+        return shape_of((*before, *self._shape), self._dtype)
 
     def run(self, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
         found = [one.run(self._numbers(inputs, lanes)) for one, lanes in self._each()]
@@ -170,35 +171,3 @@ class _Hosted:
     def _stacked(self, part: Any) -> np.ndarray:
         """Variables below each other, also where there are none."""
         return np.stack([np.asarray(x) for x in part]) if len(part) else np.zeros((0, *self._shape))
-
-
-def _from_host(function: Callable[..., Any], like: Any, *arguments: Any) -> Any:
-    """What a NumPy function gives for these arguments, arrays shaped as ``like``.
-
-    Numbers of double precision go there and back as words: in the thread that calls, JAX may be switched to single.
-    """
-
-    def called(*words: Any) -> Any:
-        numbers = jax.tree.map(lambda x, w: np.asarray(w).view(x.dtype).reshape(x.shape), kinds, words)
-        return jax.tree.map(lambda x: np.ascontiguousarray(x).view(np.uint32), function(*numbers))
-
-    def as_words(x: Any) -> Any:
-        return jax.lax.bitcast_convert_type(x, jnp.uint32).reshape(*x.shape[:-1], -1)
-
-    def words_like(x: Any) -> jax.ShapeDtypeStruct:
-        return _shape((*x.shape[:-1], x.shape[-1] * x.dtype.itemsize // 4), jnp.uint32)
-
-    kinds = jax.tree.map(lambda x: _shape(x.shape, x.dtype), arguments)
-    words = jax.pure_callback(
-        called, jax.tree.map(words_like, like), *jax.tree.map(as_words, arguments), vmap_method="sequential"
-    )
-
-    def as_numbers(x: Any, w: Array) -> Array:
-        pairs = w if x.dtype.itemsize == 4 else w.reshape(*x.shape, -1)
-        return jax.lax.bitcast_convert_type(pairs, x.dtype)
-
-    return jax.tree.map(as_numbers, like, words)
-
-
-def _shape(shape: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]

@@ -13,10 +13,21 @@ import scipy.stats
 from vbt.errors import Rejected
 from vbt.inference import SeizureCalibration, calibrate_seizure
 from vbt.inference._gate import CHI_SQUARE_LIMIT
-from vbt.inference._seizure import fit_of, posterior_of
+from vbt.inference._seizure import fit_of
 from vbt.inference._seizure_checks import chi_square, recruitment
 from vbt.inference._seizure_feature import Units, observe
-from vbt.inference._seizure_model import ETA_SCALE, SITES, activity, excitability, log_likelihood, parameters, threshold
+from vbt.inference._seizure_gradient import log_likelihood_of
+from vbt.inference._seizure_model import (
+    ETA_SCALE,
+    SITES,
+    activity,
+    excitability,
+    expected,
+    log_likelihood,
+    parameters,
+    threshold,
+)
+from vbt.inference._seizure_posterior import posterior_of
 from vbt.inference._seizure_search import equilibrium_of, noise_of, search
 from vbt.simulation import Epileptor2D, Network, TemporalAverage, simulate
 
@@ -172,6 +183,38 @@ def test_the_network_moves_as_the_simulator_moves_it() -> None:
         state = jnp.full(REGIONS, -2.0), jnp.full(REGIONS, 4.5)
         x = np.asarray(activity(observed, jnp.asarray(ETA), jnp.asarray(1.0), *state, SAMPLES)[0])
     np.testing.assert_allclose(x, simulated[4::5][:SAMPLES], atol=5e-6)  # it keeps single precision
+
+
+def test_machine_code_gives_the_likelihood_and_gradient_that_autodiff_gives() -> None:
+    rng = np.random.default_rng(7)
+    case, weights = _case(), rng.lognormal(size=(REGIONS, REGIONS))  # not symmetric
+    with jax.enable_x64(True):
+        observed = observe(weights, case["gain"], case["feature"], 0.75, ETA, UNITS)
+
+    def traced(site: dict[str, Any]) -> Any:
+        x, _ = activity(observed, site["eta"], site["K"], site["x"], site["z"], SAMPLES)
+        residual = observed.values - expected(observed.gain, site, x)
+        return log_likelihood(residual, site["noise"], site["baseline"])
+
+    with jax.enable_x64(True):
+        network = {"K": 1.1, "amplitude": 1.8, "level": 9.0, "noise": 0.2, "baseline": 0.3}
+        site = {name: jnp.asarray(value) for name, value in network.items()}
+        state = {"eta": ETA, "x": rng.normal(-2.0, 0.1, REGIONS), "z": rng.normal(4.5, 0.3, REGIONS)}
+        site |= {name: jnp.asarray(value) for name, value in state.items()}
+        value, gradient = jax.jit(jax.value_and_grad(lambda at: log_likelihood_of(observed, at)))(site)
+        by_autodiff, slopes = jax.value_and_grad(traced)(site)
+    assert float(value) == pytest.approx(float(by_autodiff), rel=1e-10)
+    for name, slope in slopes.items():
+        np.testing.assert_allclose(gradient[name], slope, rtol=1e-7, err_msg=name)
+
+
+def test_a_trajectory_that_leaves_the_numbers_has_no_likelihood() -> None:
+    case = _case()
+    observed = observe(case["weights"], case["gain"], case["feature"], 0.5, ETA, UNITS)
+    with jax.enable_x64(True):
+        site = dict.fromkeys(("K", "amplitude", "level", "noise", "baseline"), jnp.asarray(1.0))
+        site |= {"eta": jnp.asarray(ETA), "x": jnp.full(REGIONS, 1e3), "z": jnp.full(REGIONS, 4.5)}
+        assert not np.isfinite(float(log_likelihood_of(observed, site)))
 
 
 def test_threshold_is_where_an_uncoupled_region_loses_rest() -> None:
