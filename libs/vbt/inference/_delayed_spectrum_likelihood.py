@@ -56,7 +56,13 @@ class SpectralLikelihood:
 
     def thinned(self, every: int) -> SpectralLikelihood:
         """Every n-th band only, for a first look."""
-        kept = slice(None, None, every)
+        return self._of(slice(None, None, every))
+
+    def below(self, highest: float) -> SpectralLikelihood:
+        """The bands up to a frequency in Hz only."""
+        return self._of(self.frequencies <= highest)
+
+    def _of(self, kept: slice | np.ndarray) -> SpectralLikelihood:
         return replace(self, frequencies=self.frequencies[kept], counts=self.counts[kept], spectra=self.spectra[kept])
 
     def point(self, x: Float[np.ndarray, " dimension"]) -> tuple[Point, float]:

@@ -35,13 +35,20 @@ PARETO_K_LIMIT = 0.7
 NO_TAIL = 0.1  # nats
 _INFLATION = 1.4
 _OVERSAMPLING = 3.0
+_LEAST_LEFT = 0.25
+_NEAREST = 1e-5
 
 
 class Surrogate(NamedTuple):
-    """−log L ≈ least + ½ uᵀ curvature u + Σ_k coefficients_k Π_d He(orders_kd, u_d), x = centre + factor u."""
+    """−log L ≈ least + ½ uᵀ curvature u + Σ_k coefficients_k Π_d He(orders_kd, u_d), y = centre + factor u.
+
+    y is x straightened: x = log θ of what the recording hardly tells from zero becomes log(θ + exp shift), because
+    the likelihood is smooth in θ, which goes to 0 where x goes to −∞. A shift of −∞ leaves x as it is.
+    """
 
     centre: Float[Array, " dimension"]
     whitener: Float[Array, "dimension dimension"]
+    shift: Float[Array, " dimension"]
     curvature: Float[Array, "dimension dimension"]
     orders: Int[Array, "term dimension"]
     coefficients: Float[Array, " term"]
@@ -49,7 +56,7 @@ class Surrogate(NamedTuple):
 
     def __call__(self, x: Any, xp: Any = jnp) -> Any:
         """−log L at one point."""
-        u = self.whitener @ (x - self.centre)
+        u = self.whitener @ (xp.logaddexp(x, self.shift) - self.centre)
         radius = xp.sqrt((u * u).sum() + 1e-300)
         inside = u * xp.minimum(1.0, RADIUS / radius)
         table = xp.stack(_hermite(inside))
@@ -150,10 +157,26 @@ def evaluate(
     return Nodes(x=points[kept], values=values[kept], gradients=np.stack([g for _, g in found])[kept])
 
 
+def straightened(
+    x: Float[np.ndarray, "*draws dimension"], shift: Float[np.ndarray, " dimension"]
+) -> Float[np.ndarray, "*draws dimension"]:
+    """log(exp x + exp shift), the coordinates in which a `Surrogate` is a polynomial."""
+    return np.asarray(np.logaddexp(x, shift))
+
+
+def bent_back(
+    y: Float[np.ndarray, "*draws dimension"], shift: Float[np.ndarray, " dimension"]
+) -> Float[np.ndarray, "*draws dimension"]:
+    """The x that `straightened` takes to y; a y below the shift, which no x reaches, is mirrored first."""
+    above = np.maximum(np.abs(y - np.where(np.isfinite(shift), shift, -np.inf)), _NEAREST)
+    return np.asarray(np.where(np.isfinite(shift), shift + np.log(np.expm1(np.minimum(above, 50.0))), y))
+
+
 def fit_surrogate(
     nodes: Nodes,
     centre: Float[np.ndarray, " dimension"],
     factor: Float[np.ndarray, "dimension dimension"],
+    shift: Float[np.ndarray, " dimension"],
     curvature: Float[np.ndarray, "dimension dimension"],
     degree: int,
 ) -> Surrogate:
@@ -161,15 +184,15 @@ def fit_surrogate(
 
     Parameters
     ----------
-    factor : a square root of the covariance, x = centre + factor u
+    factor : a square root of the covariance, straightened x = centre + factor u
     curvature : of the function in u at the centre
     """
     whitener = np.linalg.inv(factor)
-    u = (nodes.x - centre) @ whitener.T
+    u = (straightened(nodes.x, shift) - centre) @ whitener.T
     orders = total_degree(u.shape[1], degree)
     least = float(nodes.values.min())
     values = nodes.values - least - 0.5 * np.einsum("nd,de,ne->n", u, curvature, u)
-    slopes = nodes.gradients @ factor - u @ curvature
+    slopes = (nodes.gradients * (1.0 + np.exp(shift - nodes.x))) @ factor - u @ curvature
     table = np.stack(_hermite(u))  # order, node, dimension
     columns = np.arange(u.shape[1])
     factors = table[orders[:, None, :], np.arange(len(u))[None, :, None], columns]  # term, node, dimension
@@ -182,7 +205,7 @@ def fit_surrogate(
     matrix = np.concatenate([part * weight[:, None] for part in design])
     target = np.concatenate([values * weight, *(slopes[:, d] * weight for d in columns)])
     coefficients = np.linalg.lstsq(matrix, target, rcond=1e-12)[0]
-    numbers: tuple[Any, ...] = (centre, whitener, curvature, orders, coefficients, np.array(least))
+    numbers: tuple[Any, ...] = (centre, whitener, shift, curvature, orders, coefficients, np.array(least))
     return Surrogate(*numbers)
 
 
@@ -228,3 +251,16 @@ def fidelity(exact: Float[np.ndarray, " draw"], approximate: Float[np.ndarray, "
         pareto_k=float(pareto_k),
         error=float(ratios.std()),
     )
+
+
+def tempered(ratios: Float[np.ndarray, " draw"]) -> Float[np.ndarray, " draw"]:
+    """Importance weights raised to the largest power, at most 1, that leaves `_LEAST_LEFT` of the draws."""
+
+    def weights(power: float) -> np.ndarray:
+        unscaled = np.exp(power * (ratios - ratios.max()))
+        return np.asarray(unscaled / unscaled.sum())
+
+    power = 1.0
+    while 1.0 / (weights(power) ** 2).sum() < _LEAST_LEFT * len(ratios):
+        power *= 0.8
+    return weights(power)

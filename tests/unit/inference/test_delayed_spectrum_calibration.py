@@ -13,7 +13,15 @@ from vbt.inference import SpectralCalibration, calibrate_delayed_spectrum, spect
 from vbt.inference._delayed_spectrum import DelayedNetwork, strength_scaled
 from vbt.inference._delayed_spectrum_likelihood import COORDINATES, SpectralLikelihood
 from vbt.inference._delayed_spectrum_sbc import draw_signals, small_connectome
-from vbt.inference._delayed_spectrum_surrogate import Nodes, fidelity, fit_surrogate, quasi_random
+from vbt.inference._delayed_spectrum_surrogate import (
+    Nodes,
+    bent_back,
+    fidelity,
+    fit_surrogate,
+    quasi_random,
+    straightened,
+    tempered,
+)
 
 REGIONS = 8
 LABELS = tuple(f"area{i}" for i in range(REGIONS))
@@ -175,12 +183,45 @@ def test_the_surrogate_of_a_quartic_is_the_quartic_and_opens_no_well_far_away():
     points = centre + quasi_random(40, 2, 0) @ factor.T
     found = [Quartic().value_and_gradient(p) for p in points]
     nodes = Nodes(x=points, values=np.array([v for v, _ in found]), gradients=np.stack([g for _, g in found]))
-    surrogate = fit_surrogate(nodes, centre, factor, 0.98 * np.eye(2), 4)
+    surrogate = fit_surrogate(nodes, centre, factor, np.full(2, -np.inf), 0.98 * np.eye(2), 4)
     for x in points[:10]:
         assert float(surrogate(x, np)) == pytest.approx(_quartic(x), abs=1e-6)
         assert float(surrogate(jnp.asarray(x))) == pytest.approx(_quartic(x), abs=1e-3)
     far = centre + np.array([[60.0, 60.0], [-60.0, 60.0], [0.0, 90.0]])
     assert min(float(surrogate(x, np)) for x in far) > 1000.0
+
+
+class Logistic:
+    """Of exp x alone, so that it is flat where the recording cannot tell exp x from 0."""
+
+    def value_and_gradient(self, x):
+        theta = np.exp(x)
+        return float(((theta - 1.0) ** 2).sum()), 2.0 * (theta - 1.0) * theta
+
+
+def test_a_logarithm_that_runs_to_minus_infinity_is_straightened():
+    shift = np.zeros(1)
+    points = bent_back(np.array([0.7]) + 0.3 * quasi_random(24, 1, 0), shift)
+    np.testing.assert_allclose(bent_back(straightened(points, shift), shift), points, atol=1e-9)
+    found = [Logistic().value_and_gradient(p) for p in points]
+    nodes = Nodes(x=points, values=np.array([v for v, _ in found]), gradients=np.stack([g for _, g in found]))
+    errors = []
+    for of in (shift, np.full(1, -np.inf)):
+        centre, factor = straightened(np.zeros(1), of), np.full((1, 1), 0.3)
+        surrogate = fit_surrogate(nodes, centre, factor, of, np.full((1, 1), 0.3), 4)
+        at = np.array([[-6.0], [-2.0], [0.0], [0.4]])
+        exact = [Logistic().value_and_gradient(x)[0] for x in at]
+        errors.append(max(abs(float(surrogate(x, np)) - e) for x, e in zip(at, exact, strict=True)))
+    assert errors[0] < 0.1
+    assert errors[1] > 3.0 * errors[0]
+
+
+def test_weights_are_tempered_until_a_quarter_of_the_draws_is_left():
+    even = tempered(np.array([0.0, 0.1, -0.1, 0.0]))
+    np.testing.assert_allclose(even, np.exp([0.0, 0.1, -0.1, 0.0]) / np.exp([0.0, 0.1, -0.1, 0.0]).sum())
+    wild = tempered(np.linspace(0.0, 400.0, 200))
+    assert 50.0 <= 1.0 / (wild**2).sum() < 70.0
+    assert wild[-1] == wild.max()
 
 
 def test_draws_from_a_wrong_surrogate_are_found_out():
