@@ -4,7 +4,8 @@ Trains for one connectome (a digital patient's truth, or a synthetic one), then
 - recovers coupling from fresh simulations: r, error, coverage, shrinkage, seconds per posterior;
 - ranks: the same fresh simulations as simulation-based calibration, with a picture;
 - shows it 20 recordings each of three kinds that it was not trained on (white noise; pink noise with motion spikes;
-  Kuramoto oscillators on the same connectome), and 20 of its own kind, and counts what the guard refuses.
+  Kuramoto oscillators on the same connectome), 20 of its own kind, and these 20 tampered with in ways that no limit was
+  chosen for, and counts what the guard refuses.
 
     python tests/bench/resting_state_amortised.py --connectome connectome.npz --out amortised.json
     python tests/bench/resting_state_amortised.py --regions 24 --simulations 480 --fresh 60
@@ -25,8 +26,17 @@ from vbt.connectome import Connectome
 from vbt.inference import Simulated, rank_picture, sbc
 from vbt.inference._amortised_resting_state import AmortisedTwin, train_amortised
 from vbt.inference._amortised_simulations import PARAMETERS, values_of
+from vbt.inference._gate import NOVELTY_LIMIT
 
 TR, SAMPLES, EACH = 2.0, 150, 20
+_TAMPERED = (
+    "own, regions exchanged",
+    "own, motion spikes",
+    "own, breathing",
+    "own, twice as slow",
+    "own, half of the regions white noise",
+    "own, first half twice as strong",
+)
 
 
 def synthetic(regions: int) -> Connectome:
@@ -116,6 +126,27 @@ def kuramoto(twin: AmortisedTwin, rng: np.random.Generator) -> list[np.ndarray]:
     return found
 
 
+def tampered(own: list[np.ndarray]) -> dict[str, list[np.ndarray]]:
+    rng = np.random.default_rng(9)
+    regions = own[0].shape[1]
+    time = np.arange(SAMPLES)
+    kinds: dict[str, list[np.ndarray]] = {name: [] for name in _TAMPERED}
+    for recording in own:
+        bold = recording / recording.std(axis=0)
+        spiked = bold.copy()
+        for at in rng.integers(SAMPLES, size=8):
+            spiked[at] += rng.normal(4.0, 2.0) * rng.lognormal(0.0, 0.3, regions)
+        breaths = 1.5 * np.sin(2 * np.pi * 0.28 * np.cumsum(TR * rng.lognormal(0.0, 0.05, SAMPLES)))
+        slow = np.stack([np.interp(time / 2.0, time, column) for column in bold.T], axis=1)
+        noisy = np.where(np.arange(regions) < regions // 2, bold, rng.normal(size=bold.shape))
+        exchanged = bold[:, rng.permutation(regions)]
+        louder = bold * np.where(time < SAMPLES // 2, 2.0, 1.0)[:, None]
+        made = (exchanged, spiked, bold + breaths[:, None], slow, noisy, louder)
+        for name, seen in zip(_TAMPERED, made, strict=True):
+            kinds[name].append(seen)
+    return kinds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--connectome", type=Path)
@@ -169,9 +200,8 @@ def main() -> None:
     }
     report["in_distribution_refused"] = {"of": arguments.fresh, "refused": fresh.refused}
     own = [fresh._bold[at] for at in range(arguments.fresh, arguments.fresh + EACH)]
-    report["refused_of_20"] = {
-        kind: judged(twin, recordings) for kind, recordings in {**strangers(twin), "its own kind": own}.items()
-    }
+    shown = {**strangers(twin), "its own kind": own, **tampered(own)}
+    report["refused_of_20"] = {kind: judged(twin, recordings) for kind, recordings in shown.items()}
     report["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     arguments.out.write_text(json.dumps(report, indent=1, sort_keys=True))
     arguments.out.with_suffix(".png").write_bytes(rank_picture(result))
@@ -183,8 +213,8 @@ def judged(twin: AmortisedTwin, recordings: list[np.ndarray]) -> dict[str, Any]:
     found = [twin.calibrate(recording_of(twin, bold), rng_seed=1, predict=False) for bold in recordings]
     return {
         "refused": sum(not calibration.sound for calibration in found),
-        "by_distance": sum(calibration.novelty.quantile > 0.999 for calibration in found),
-        "by_disagreement": sum(calibration.novelty.disagreement > 1.0 for calibration in found),
+        "by_distance": sum(calibration.novelty.quantile > NOVELTY_LIMIT for calibration in found),
+        "by_disagreement": sum(c.novelty.disagreement > c.novelty.disagreement_limit for c in found),
     }
 
 

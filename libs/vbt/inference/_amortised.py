@@ -2,12 +2,14 @@
 
 An ensemble of conditional flows is trained on pairs of parameters and summaries. Parameters are given as standard
 normal deviates of their priors, so that no draw leaves the prior and shrinkage is read off directly. Draws come from
-the mixture of the ensemble. A recording whose summaries lie farther out than the training simulations, by Mahalanobis
-distance, is novel: the flows say nothing about it that can be trusted.
+the mixture of the ensemble. A recording whose summaries lie outside the support of the training simulations is novel:
+the flows say nothing about it that can be trusted. So is one on which they disagree more than on simulations that none
+of them has seen.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import io
@@ -19,12 +21,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from vbt.inference._gate import Novelty
+from vbt.inference._amortised_support import Support
+from vbt.inference._gate import DISAGREEMENT_LIMIT, NOVELTY_LIMIT, Novelty
 
 FLOWS = 4
 _LAYERS, _WIDTH, _DEPTH, _KNOTS, _INTERVAL = 3, 64, 2, 8, 5.0
 _LARGEST = 5.0  # standard deviations; a summary farther out tells the flows no more than this
 _LARGEST_DEVIATE = 4.5
+_LARGEST_DISAGREEMENT = 1.5  # standard deviations; an ensemble that disagrees more on its own kind is to be refused
 _BATCH = 128
 _HELD_OUT = 0.1
 _EPOCHS, _PATIENCE = 80, 8
@@ -41,8 +45,8 @@ class AmortisedPosterior:
     ----------
     parameters, features : names, in the order of the columns
     centre, scale : of every feature over the training simulations
-    whitener : takes standardised features to uncorrelated ones of unit variance
-    distances : Mahalanobis distance of every training simulation, sorted
+    support : where the training simulations lie
+    disagreement_limit : up to which the flows disagree on simulations held out of training, but for 1 % of them
     flows : per member the arrays of the flow
     card : what it was trained on and how well it did on simulations held out, as JSON can hold it
     """
@@ -51,8 +55,8 @@ class AmortisedPosterior:
     features: tuple[str, ...]
     centre: Float[np.ndarray, " feature"]
     scale: Float[np.ndarray, " feature"]
-    whitener: Float[np.ndarray, "feature feature"]
-    distances: Float[np.ndarray, " simulation"]
+    support: Support
+    disagreement_limit: float
     flows: tuple[tuple[np.ndarray, ...], ...]
     card: Mapping[str, Any]
 
@@ -60,7 +64,7 @@ class AmortisedPosterior:
         self, features: Float[np.ndarray, " feature"], draws: int, *, rng_seed: int
     ) -> Float[np.ndarray, "flow draw parameter"]:
         """Standard normal deviates of the priors, as many from every member of the ensemble."""
-        condition = self._standard(features).clip(-_LARGEST, _LARGEST)
+        condition = ((features - self.centre) / self.scale).clip(-_LARGEST, _LARGEST)
         members = _build(len(self.parameters), len(self.features))
         return np.stack(
             [_sample(members(arrays), condition, draws, rng_seed + i) for i, arrays in enumerate(self.flows)]
@@ -70,16 +74,17 @@ class AmortisedPosterior:
         self, features: Float[np.ndarray, " feature"], deviates: Float[np.ndarray, "flow draw parameter"]
     ) -> Novelty:
         """How far the recording lies from the training simulations, and how far the ensemble is from agreeing."""
-        distance = float(np.linalg.norm(self._standard(features) @ self.whitener))
-        quantile = float(np.searchsorted(self.distances, distance) / len(self.distances))
+        distance = self.support.distance(features)
+        scores = np.nan_to_num(self.support.scores(features), nan=np.inf)
+        outermost = int(np.abs(scores).argmax())
         return Novelty(
             distance=distance,
-            quantile=quantile if np.isfinite(distance) else 1.0,
+            quantile=self.support.quantile(distance),
             disagreement=disagreement(deviates),
+            disagreement_limit=self.disagreement_limit,
+            outermost=self.features[outermost],
+            outermost_score=float(scores[outermost]),
         )
-
-    def _standard(self, features: np.ndarray) -> np.ndarray:
-        return np.asarray((features - self.centre) / self.scale)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -89,15 +94,19 @@ class AmortisedPosterior:
     def to_npz(self) -> bytes:
         """An ``.npz`` archive without pickles, the same bytes for the same network."""
         buffer = io.BytesIO()
-        record = {"parameters": self.parameters, "features": self.features, "card": self.card}
+        record = {
+            "parameters": self.parameters,
+            "features": self.features,
+            "card": self.card,
+            "disagreement_limit": self.disagreement_limit,
+        }
         arrays = {f"flow-{i}/{k}": array for i, flow in enumerate(self.flows) for k, array in enumerate(flow)}
         np.savez_compressed(
             buffer,
             record=np.array(json.dumps(record, sort_keys=True, allow_nan=False)),
             centre=self.centre,
             scale=self.scale,
-            whitener=self.whitener,
-            distances=self.distances,
+            **{f"support/{name}": array for name, array in self.support.to_arrays().items()},  # type: ignore[arg-type]
             **arrays,  # type: ignore[arg-type]
         )
         return buffer.getvalue()
@@ -116,8 +125,13 @@ class AmortisedPosterior:
             parameters=tuple(record["parameters"]),
             features=tuple(record["features"]),
             card=record["card"],
+            disagreement_limit=record["disagreement_limit"],
+            centre=stored["centre"],
+            scale=stored["scale"],
+            support=Support.from_arrays(
+                {name[8:]: array for name, array in stored.items() if name.startswith("support/")}
+            ),
             flows=tuple(tuple(stored[f"flow-{i}/{k}"] for k in range(counts[i])) for i in range(len(counts))),
-            **{name: stored[name] for name in ("centre", "scale", "whitener", "distances")},
         )
 
 
@@ -159,7 +173,6 @@ def train(
     if not (scale > 0).all():
         raise ValueError(f"features that never vary: {[feature_names[i] for i in np.flatnonzero(scale == 0)]}")
     standard = (features - centre) / scale
-    whitener = _whitener(standard[:kept])
     targets = deviates.clip(-_LARGEST_DEVIATE, _LARGEST_DEVIATE)
     conditions = standard.clip(-_LARGEST, _LARGEST)
     members = []
@@ -172,22 +185,18 @@ def train(
         features=feature_names,
         centre=centre,
         scale=scale,
-        whitener=whitener,
-        distances=np.sort(np.linalg.norm(standard[:kept] @ whitener, axis=1)),
+        support=Support.of(features[:kept]),
+        disagreement_limit=DISAGREEMENT_LIMIT,
         flows=tuple(members),
         card={},
     )
     validation = _validation(trained, targets[kept:], features[kept:], rng_seed)
     described = {**card, "training_simulations": kept, "held_out": len(features) - kept, "flows": flows}
-    return AmortisedPosterior(
-        **{**vars(trained), "card": {**described, "rng_seed": rng_seed, "validation": validation}}
+    return dataclasses.replace(
+        trained,
+        disagreement_limit=float(np.clip(validation["disagreement_99"], DISAGREEMENT_LIMIT, _LARGEST_DISAGREEMENT)),
+        card={**described, "rng_seed": rng_seed, "validation": validation},
     )
-
-
-def _whitener(standard: np.ndarray) -> np.ndarray:
-    eigenvalues, vectors = np.linalg.eigh(np.cov(standard, rowvar=False))
-    # Directions in which summaries hardly ever differ are no ground to call a recording novel.
-    return np.asarray(vectors / np.sqrt(np.maximum(eigenvalues, 1e-4)))
 
 
 def _validation(
@@ -203,7 +212,7 @@ def _validation(
         "r": _named(
             posterior, [np.corrcoef(every[..., k].mean(axis=1), truth[:, k])[0, 1] for k in range(truth.shape[1])]
         ),
-        "novel": int(sum(n.quantile > 0.999 for n in novel)),
+        "novel": int(sum(n.quantile > NOVELTY_LIMIT for n in novel)),
         "disagreement_median": round(float(np.median([n.disagreement for n in novel])), 4),
         "disagreement_99": round(float(np.quantile([n.disagreement for n in novel], 0.99)), 4),
     }

@@ -24,7 +24,7 @@ from vbt.inference._amortised_simulations import (
 )
 from vbt.inference._calibration import Calibration
 from vbt.inference._checkpoint import Checkpoint, load_arrays, save_arrays
-from vbt.inference._gate import Novelty, PredictiveCheck, diagnose, gate, warnings_of
+from vbt.inference._gate import SHRINKAGE_LIMIT, Novelty, PredictiveCheck, diagnose, gate, warnings_of
 from vbt.inference._resting_state import used_regions
 from vbt.simulation import digest, one_blas_thread, record
 
@@ -90,7 +90,8 @@ class AmortisedTwin:
         checks = _predicted(self.model, summaries, features, mixed, rng_seed) if predict else ()
         reasons = gate(parameters, None, novelty=novelty, checks=checks)
         if not parameters[0].identifiable:
-            reasons = (*reasons, f"the recording does not identify g: shrinkage {parameters[0].shrinkage:.2f}")
+            shrinkage = f"shrinkage {parameters[0].shrinkage:.2f}, limit {SHRINKAGE_LIMIT:.2f}"
+            reasons = (*reasons, f"g is not identifiable from this recording: {shrinkage}")
         return AmortisedCalibration(
             region_labels=self.model.region_labels,
             used_regions=np.array(self.used),

@@ -29,7 +29,7 @@ SATURATION_LIMIT = 0.01
 SHRINKAGE_LIMIT = 0.3
 CHI_SQUARE_LIMIT = 1.05
 STARTS_LIMIT = 3
-NOVELTY_LIMIT = 0.999
+NOVELTY_LIMIT = 0.99
 DISAGREEMENT_LIMIT = 1.0
 PREDICTIVE_LIMITS = (0.05, 0.95)
 
@@ -106,13 +106,21 @@ class FitDiagnostics:
 class Novelty:
     """How far a recording lies from everything that an amortised posterior was trained on.
 
-    ``quantile`` is the fraction of training simulations that lie nearer to their centre, ``disagreement`` the largest
-    distance of one trained network's mean from that of all, in posterior standard deviations.
+    Parameters
+    ----------
+    distance : from the training simulations' centre
+    quantile : fraction of the training simulations that lie nearer to it
+    disagreement : largest distance of one trained network's mean from that of all, in posterior standard deviations
+    disagreement_limit : what the networks reach on simulations that none of them has seen, where they bring it
+    outermost : the summary that lies farthest out by itself, at the normal score ``outermost_score``; may be empty
     """
 
     distance: float
     quantile: float
     disagreement: float = 0.0
+    disagreement_limit: float = DISAGREEMENT_LIMIT
+    outermost: str = ""
+    outermost_score: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,14 +282,18 @@ def _novelty_reasons(novelty: Novelty) -> list[str]:
     if not novelty.quantile <= NOVELTY_LIMIT:
         reasons.append(
             f"out of distribution: farther from the training simulations than {novelty.quantile:.2%} of them, "
-            f"limit {NOVELTY_LIMIT:.1%}"
+            f"limit {NOVELTY_LIMIT:.1%}{_outermost(novelty)}"
         )
-    if not novelty.disagreement <= DISAGREEMENT_LIMIT:
+    if not novelty.disagreement <= novelty.disagreement_limit:
         reasons.append(
             f"the trained networks disagree: by {novelty.disagreement:.2f} standard deviations, "
-            f"limit {DISAGREEMENT_LIMIT}"
+            f"limit {novelty.disagreement_limit:.2f}"
         )
     return reasons
+
+
+def _outermost(novelty: Novelty) -> str:
+    return f"; farthest out {novelty.outermost}, at {novelty.outermost_score:+.1f} sd" if novelty.outermost else ""
 
 
 def _missed(check: PredictiveCheck) -> str:

@@ -143,12 +143,12 @@ def _fit_checks(fit: FitDiagnostics) -> list[GateCheck]:
 
 
 def _novelty_checks(novelty: Novelty) -> list[GateCheck]:
-    limit, apart = _gate.NOVELTY_LIMIT, _gate.DISAGREEMENT_LIMIT
+    limit, apart = _gate.NOVELTY_LIMIT, novelty.disagreement_limit
     label = "Training simulations nearer to their centre than the recording, fraction"
     spread = "Largest difference between trained networks, in standard deviations"
     return [
         _check("novelty", label, novelty.quantile, f"≤ {limit}", novelty.quantile <= limit),
-        _check("disagreement", spread, novelty.disagreement, f"≤ {apart}", novelty.disagreement <= apart),
+        _check("disagreement", spread, novelty.disagreement, f"≤ {apart:.2f}", novelty.disagreement <= apart),
     ]
 
 

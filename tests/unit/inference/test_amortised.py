@@ -10,7 +10,7 @@ import pytest
 from vbt.inference import gate
 from vbt.inference._amortised import AmortisedPosterior, train
 from vbt.inference._amortised_features import Summaries
-from vbt.inference._amortised_resting_state import samples_used, train_amortised
+from vbt.inference._amortised_resting_state import AmortisedTwin, samples_used, train_amortised
 from vbt.inference._amortised_simulations import PARAMETERS, of_deviate, population_model
 from vbt.inference._gate import diagnose
 
@@ -58,10 +58,24 @@ def test_what_lies_outside_the_training_is_refused_and_what_lies_inside_is_not(t
         return gate(parameters, None, novelty=trained.novelty(np.array(summary), deviates))
 
     assert reasons([3.0, 3.0, 0.0]) == ()
-    assert any("out of distribution" in reason for reason in reasons([15.0, 3.0, 5.0]))
+    (said,) = (reason for reason in reasons([15.0, 3.0, 5.0]) if "out of distribution" in reason)
+    assert "farthest out x, at +" in said
     # Each summary alone is common; together they contradict each other.
     assert any("out of distribution" in reason for reason in reasons([7.0, 7.0, -5.0]))
     assert trained.novelty(np.array([np.nan, 3.0, 0.0]), np.ones((2, 5, 2)) * np.arange(5)[:, None]).quantile == 1.0
+
+
+def test_the_networks_may_disagree_as_far_as_they_do_on_simulations_held_out(trained):
+    assert trained.disagreement_limit == max(1.0, trained.card["validation"]["disagreement_99"])
+    held = dataclasses.replace(trained, disagreement_limit=1.3)
+    again = AmortisedPosterior.from_npz(held.to_npz())
+    novelty = again.novelty(np.array([3.0, 3.0, 0.0]), np.ones((2, 5, 2)) * np.arange(5)[None, :, None])
+    assert novelty.disagreement_limit == 1.3
+    good = diagnose("a", *[np.random.default_rng(0).normal(size=(2, 500))] * 2)
+    parameters = (dataclasses.replace(good, r_hat=1.0, ess_bulk=1000.0, ess_tail=1000.0),)
+    assert gate(parameters, None, novelty=dataclasses.replace(novelty, disagreement=1.2)) == ()
+    (said,) = gate(parameters, None, novelty=dataclasses.replace(novelty, disagreement=1.4))
+    assert "the trained networks disagree: by 1.40 standard deviations, limit 1.30" in said
 
 
 def test_a_network_survives_its_archive(trained):
@@ -137,6 +151,27 @@ def test_training_resumes_to_the_same_network(connectome):
     again = type(calibration).from_npz(calibration.to_npz())
     assert again.novelty == calibration.novelty
     assert again.network == first.posterior.digest
+
+
+def test_what_identifies_nothing_is_refused_as_not_identifiable(connectome):
+    """A network trained on pairs in which the recording says nothing of the parameters: prior in, prior out."""
+    model = population_model(connectome, np.arange(24), samples=90, repetition_time=2.0)
+    bold = model.simulate(np.random.default_rng(2).normal(size=(48, 4)), rng_seed=3)
+    seen = np.stack([Summaries(model)(recording) for recording in bold])
+    rng = np.random.default_rng(4)
+    blind = train(
+        rng.normal(size=(800, 4)),
+        seen[rng.integers(48, size=800)] + 1e-3 * rng.normal(size=(800, seen.shape[1])),
+        parameter_names=PARAMETERS,
+        feature_names=Summaries(model).names,
+        card={},
+        rng_seed=1,
+        flows=1,
+    )
+    twin = AmortisedTwin(model=model, used=tuple(range(24)), posterior=blind)
+    calibration = twin.calibrate(bold[0], rng_seed=1, predict=False)
+    assert not calibration.sound
+    assert any(reason.startswith("g is not identifiable from this recording") for reason in calibration.reasons)
 
 
 @pytest.mark.parametrize(
