@@ -231,7 +231,7 @@ def resection_picture(run: SeizureScenarios) -> bytes:
         cloud.set_ylim(-0.04, 1.04)
         cloud.set_xlim(left=0.0)
         cloud.set_xlabel("volume removed (cm³)")
-        cloud.set_ylabel("probability of no seizure in the model")
+        cloud.set_ylabel("probability of\nno seizure in the model")
         cloud.grid(color=_PALE, linewidth=0.6)
         for axes in (list_axes, cloud):
             axes.set_axisbelow(True)

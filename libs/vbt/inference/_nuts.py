@@ -118,7 +118,7 @@ class Posterior:
         with threadpool_limits(1):
             found = [self._descend(rng.normal(scale=1.0, size=self.dimension), data) for _ in range(starts)]
             best = min(found, key=lambda result: float(result.fun))
-            covariance = self._curvature(best.x, data)
+            covariance = self.curvature(best.x, data)
         return Mode(
             location=best.x,
             covariance=covariance,
@@ -128,16 +128,19 @@ class Posterior:
 
     def _descend(self, start: np.ndarray, data: Any) -> Any:
         def objective(z: np.ndarray) -> tuple[float, np.ndarray]:
-            value, gradient = self._value_and_grad(jnp.asarray(z), data)
-            value, gradient = float(value), np.asarray(gradient)
-            # A line search that stepped too far must come back, not stop.
-            if not np.isfinite(value) or not np.isfinite(gradient).all():
-                return 1e12, np.zeros_like(z)
-            return value, gradient
+            return self.value_and_gradient(z, data)
 
         return scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 300})
 
-    def _curvature(self, z: np.ndarray, data: Any, step: float = 1e-4) -> np.ndarray:
+    def value_and_gradient(self, z: Float[np.ndarray, " dimension"], data: Any) -> tuple[float, np.ndarray]:
+        """Negative log posterior density in unconstrained space, as a descent can use it (`finite`)."""
+        return finite(*self._value_and_grad(jnp.asarray(z), data))
+
+    def curvature(
+        self, z: Float[np.ndarray, " dimension"], data: Any, step: float = 1e-4
+    ) -> Float[np.ndarray, "dimension dimension"]:
+        """The covariance that the Hessian at a point implies, by central differences of the gradient."""
+
         def gradient(at: np.ndarray) -> np.ndarray:
             return np.asarray(self._value_and_grad(jnp.asarray(at), data)[1])
 
@@ -250,6 +253,17 @@ class Posterior:
 
     def _potential_of(self, data: Any) -> Any:
         return functools.partial(self._potential, data=data)
+
+
+def finite(value: Any, gradient: Any) -> tuple[float, np.ndarray]:
+    """An objective and its slope; a huge flat one where they are no numbers.
+
+    A line search that stepped too far must come back, not stop.
+    """
+    number, slope = float(value), np.asarray(gradient)
+    if not np.isfinite(number) or not np.isfinite(slope).all():
+        return 1e12, np.zeros_like(slope)
+    return number, slope
 
 
 class _Chain:

@@ -24,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from vbt.inference._checkpoint import Checkpoint, load_arrays, save_arrays
-from vbt.inference._nuts import Mode, Posterior
+from vbt.inference._nuts import Mode, Posterior, finite
 from vbt.inference._seizure_model import (
     EQUILIBRIUM,
     I1,
@@ -93,7 +93,7 @@ def search(
     saved = load_arrays(checkpoint, "search")
     modes = [] if saved is None else list(saved["modes"])
     potentials = [] if saved is None else [float(value) for value in saved["potentials"]]
-    objective = functools.partial(value_and_gradient, posterior, observed)
+    objective = functools.partial(posterior.value_and_gradient, data=observed)
     while len(modes) < starts or (len(modes) < most_starts and _agreeing(potentials) < _ENOUGH):
         tell(f"search {len(modes) + 1} of {max(starts, len(modes) + 1)}", len(modes) / most_starts)
         begun = _start(observed, len(modes), np.random.default_rng([rng_seed, len(modes)]))
@@ -109,20 +109,6 @@ def _agreeing(potentials: list[float]) -> int:
     return sum(value < min(potentials) + _PROMISING for value in potentials)
 
 
-def value_and_gradient(posterior: Posterior, observed: ObservedSeizure, z: np.ndarray) -> tuple[float, np.ndarray]:
-    """Negative log posterior density; a huge value where the trajectory left the numbers."""
-    value, gradient = posterior._value_and_grad(jnp.asarray(z), observed)
-    return _finite(value, gradient)
-
-
-def _finite(value: Any, gradient: Any) -> tuple[float, np.ndarray]:
-    number, slope = float(value), np.asarray(gradient)
-    # A line search that stepped too far must come back, not stop.
-    if not np.isfinite(number) or not np.isfinite(slope).all():
-        return 1e12, np.zeros_like(slope)
-    return number, slope
-
-
 def _descend(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray, iterations: int) -> Any:
     options = {"maxiter": iterations, "maxcor": 30, "maxfun": 2 * iterations}
     return scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
@@ -132,11 +118,11 @@ def _polished(posterior: Posterior, observed: ObservedSeizure, modes: np.ndarray
     """Every promising end once more, in the coordinates in which the best one's valley is round."""
     best = modes[np.argmin(potentials)]
     for _ in range(2):
-        covariance = posterior._curvature(best, observed)
+        covariance = posterior.curvature(best, observed)
         factor = np.linalg.cholesky(covariance)
 
         def whitened(u: np.ndarray, origin: np.ndarray, factor: np.ndarray = factor) -> tuple[float, np.ndarray]:
-            value, gradient = value_and_gradient(posterior, observed, origin + factor @ u)
+            value, gradient = posterior.value_and_gradient(origin + factor @ u, observed)
             return value, factor.T @ gradient
 
         promising = np.argsort(potentials, kind="stable")[:_POLISHED]
@@ -144,12 +130,12 @@ def _polished(posterior: Posterior, observed: ObservedSeizure, modes: np.ndarray
         for i in promising:
             u = _descend(functools.partial(whitened, origin=modes[i]), np.zeros(len(best)), 40)
             modes[i] = modes[i] + factor @ u
-            potentials[i] = value_and_gradient(posterior, observed, modes[i])[0]
+            potentials[i] = posterior.value_and_gradient(modes[i], observed)[0]
         best = modes[np.argmin(potentials)]
     order = np.argsort(potentials, kind="stable")
     mode = Mode(
         location=best,
-        covariance=posterior._curvature(best, observed),
+        covariance=posterior.curvature(best, observed),
         potential=float(potentials.min()),
         starts_agreeing=int((potentials < potentials.min() + AGREEING).sum()),
     )
@@ -242,7 +228,7 @@ def _shoot(observed: ObservedSeizure, begun: dict[str, np.ndarray]) -> np.ndarra
             at: np.ndarray, unravel: Any = unravel, scale: float = scale, noise: Any = noise, length: int = length
         ) -> tuple[float, np.ndarray]:
             (value, _), gradient = _shooting(unravel(jnp.asarray(at)), observed, jnp.asarray(scale), noise, length)
-            return _finite(value, ravel_pytree(gradient)[0])
+            return finite(value, ravel_pytree(gradient)[0])
 
         tree = unravel(jnp.asarray(_descend(objective, np.asarray(flat), iterations)))
         sites = tree[0]
