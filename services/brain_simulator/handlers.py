@@ -10,6 +10,7 @@ from vbt.api.event.v1 import event_pb2
 from vbt.clinical.application import Application, Recordings, Scenarios
 from vbt.clinical.applications import application_of
 from vbt.clinical.findings import Check, TwinFindings
+from vbt.clinical.second_opinion import Opinion
 from vbt.connectome import Connectome
 from vbt.inference import Calibration
 from vbt.platform import events, wire
@@ -47,6 +48,9 @@ class ScenarioSimulator:
             calibration,
             run,
         )
+        opinions = [artifact for artifact in twin.second_opinion if artifact.name == "second-opinion.json"]
+        for artifact in opinions:
+            found = Opinion.from_json(self.objects.get(wire.from_wire(artifact))).joined(found)
         found = dataclasses.replace(
             found, methods=(*twin.methods, *found.methods), conclusion=_review(twin) + found.conclusion
         )
@@ -58,7 +62,7 @@ class ScenarioSimulator:
             topic=events.SCENARIOS_SIMULATED,
             action="scenarios.simulated",
             summary=_summary(found, simulated=run is not None),
-            inputs=[twin.connectome, twin.posterior, *wire.recorded(twin).values()],
+            inputs=[twin.connectome, twin.posterior, *opinions, *wire.recorded(twin).values()],
             outputs=outputs,
             figures={
                 "application": twin.protocol,

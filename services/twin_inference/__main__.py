@@ -24,7 +24,11 @@ def build(runtime: Runtime, settings: InferenceSettings) -> Service:
         settings,
         name=NAME,
         takes=CONNECTOME_BUILT,
-        handler=TwinCalibrator(objects=runtime.objects, rng_seed=settings.inference.rng_seed),
+        handler=TwinCalibrator(
+            objects=runtime.objects,
+            rng_seed=settings.inference.rng_seed,
+            simulations=settings.inference.second_opinion_simulations if settings.inference.second_opinion else 0,
+        ),
         gives=TwinCalibrated,
         add_servicer=_add_servicer,
     )

@@ -118,7 +118,8 @@ def scenario_picture(
 def _posterior(calibration: RestingStateCalibration, findings: TwinFindings) -> Picture:
     marginals = []
     for quantity in findings.parameters:
-        name = PARAMETERS[quantity.code]
+        if (name := PARAMETERS.get(quantity.code)) is None:
+            continue  # of another engine, whose draws are not these
         draws = calibration.draws[name].ravel()
         grid = _grid(draws)
         marginals.append(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import nibabel as nib
 
 from vbt.clinical.findings import Check, TwinFindings
+from vbt.clinical.second_opinion import SecondOpinion
 from vbt.connectome import Connectome, LesionedTracts, RegionalBold
 from vbt.electrophysiology import SensorRecording
 from vbt.inference import Calibration, Checkpoint
@@ -127,6 +128,30 @@ class RunScenarios(Protocol[C_contra, S_co]):
     ) -> S_co: ...
 
 
+class AskAgain(Protocol[C_contra]):
+    """Another engine looks at what the first one was calibrated to: minutes, so only where it is asked for.
+
+    Parameters
+    ----------
+    simulations : that a network is trained on
+    networks : archives of such as were trained before; one that fits is used as it is
+    """
+
+    def __call__(
+        self,
+        connectome: Connectome,
+        recordings: Recordings,
+        calibration: C_contra,
+        /,
+        *,
+        rng_seed: int,
+        simulations: int,
+        networks: Iterable[bytes],
+        progress: Progress,
+        checkpoint: Checkpoint | None,
+    ) -> SecondOpinion: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Application(Generic[C, S]):
     """One use of the twin.
@@ -141,6 +166,7 @@ class Application(Generic[C, S]):
     calibration, scenarios : the types that ``calibrate`` and ``run_scenarios`` give, with ``from_npz``
     findings : quality of the input, calibration and scenarios (None where there are none) become the report's content
     pictures : drawn from what the other steps left; nothing but the input of an unsound twin
+    second_opinion : another engine for the same recording, where there is one
     """
 
     name: str
@@ -154,3 +180,4 @@ class Application(Generic[C, S]):
     findings: Callable[[tuple[Check, ...], C, S | None], TwinFindings]
     pictures: Callable[[Connectome, Recordings, C, S | None, TwinFindings], Iterator[Picture]]
     requires: tuple[tuple[Kind, ...], ...] = ()
+    second_opinion: AskAgain[C] | None = None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import scipy.stats
 
+from vbt.clinical._resting_state_amortised import second_opinion
 from vbt.clinical._resting_state_pictures import PARAMETERS, pictures
+from vbt.clinical._resting_state_quantities import LEVEL as LEVEL
+from vbt.clinical._resting_state_quantities import parameter_quantity
 from vbt.clinical._resting_state_scenarios import ENDPOINTS as ENDPOINTS
 from vbt.clinical._resting_state_scenarios import EVOKED_SD as EVOKED_SD
 from vbt.clinical._resting_state_scenarios import ScenarioRun as ScenarioRun
@@ -19,7 +22,6 @@ from vbt.errors import Rejected
 from vbt.inference import Checkpoint, RestingStateCalibration, calibrate_resting_state
 
 NAME = "resting_state"
-LEVEL = 0.90
 ENOUGH_BINS = 24  # below, a recording is calibrated to, but the report says that it was short
 
 
@@ -48,7 +50,9 @@ def findings(
         ),
         verdict=calibration.verdict,
         conclusion=_conclusion(calibration, scenario_run if sound else None),
-        parameters=tuple(_parameter(calibration, code) for code in PARAMETERS),
+        parameters=tuple(
+            parameter_quantity(calibration, name, code=code, label=_LABELS[code]) for code, name in PARAMETERS.items()
+        ),
         scenarios=scenarios,
         quality=(*connectome_quality, *_checks(calibration)),
         methods=_methods(calibration, scenario_run if sound else None),
@@ -64,33 +68,6 @@ _LABELS = {
     "homotopic-weight": "Added weight between corresponding regions of both hemispheres",
     "shared-signal-variance": "Variance of a signal shared by all regions, relative to a region's own",
 }
-
-
-def _parameter(calibration: RestingStateCalibration, code: str) -> Quantity:
-    name, label = PARAMETERS[code], _LABELS[code]
-    diagnostics = calibration.diagnostics(name)
-    if not calibration.sound:
-        return Quantity(
-            code=code, label=label, unit="1", withheld="the calibration did not pass its checks", level=LEVEL
-        )
-    if not diagnostics.identifiable:
-        why = f"not identifiable from this recording (shrinkage {diagnostics.shrinkage:.2f}, limit 0.30)"
-        return Quantity(code=code, label=label, unit="1", withheld=why, level=LEVEL)
-    if not diagnostics.converged:
-        why = f"its chains did not mix (R-hat {diagnostics.r_hat:.3f}, limit 1.01; fewest independent draws 400)"
-        return Quantity(code=code, label=label, unit="1", withheld=why, level=LEVEL)
-    median, low, high = calibration.interval(name, LEVEL)
-    return Quantity(
-        code=code,
-        label=label,
-        unit="1",
-        value=median,
-        low=low,
-        high=high,
-        level=LEVEL,
-        r_hat=diagnostics.r_hat,
-        ess=diagnostics.ess_bulk,
-    )
 
 
 def _conclusion(calibration: RestingStateCalibration, run: ScenarioRun | None) -> str:
@@ -294,4 +271,5 @@ APPLICATION = Application(
     run_scenarios=_run_scenarios,
     findings=findings,
     pictures=pictures,
+    second_opinion=second_opinion,
 )

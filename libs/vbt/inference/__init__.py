@@ -4,6 +4,7 @@ from vbt.inference._amortised import AmortisedPosterior as AmortisedPosterior
 from vbt.inference._amortised_resting_state import AmortisedCalibration as AmortisedCalibration
 from vbt.inference._amortised_resting_state import AmortisedTwin as AmortisedTwin
 from vbt.inference._amortised_resting_state import calibrate_amortised as calibrate_amortised
+from vbt.inference._amortised_resting_state import samples_used as samples_used
 from vbt.inference._amortised_resting_state import train_amortised as train_amortised
 from vbt.inference._bands import BandSpectra as BandSpectra
 from vbt.inference._bands import band_spectra as band_spectra
@@ -15,6 +16,7 @@ from vbt.inference._delayed_spectrum import strength_scaled as strength_scaled
 from vbt.inference._delayed_spectrum_calibration import SpectralCalibration as SpectralCalibration
 from vbt.inference._delayed_spectrum_calibration import calibrate_delayed_spectrum as calibrate_delayed_spectrum
 from vbt.inference._delayed_spectrum_calibration import spectral_difference as spectral_difference
+from vbt.inference._delayed_spectrum_connectome_error import LARGEST_ERROR as LARGEST_ERROR
 from vbt.inference._delayed_spectrum_sbc import DelayedSpectrumSbc as DelayedSpectrumSbc
 from vbt.inference._gate import FitDiagnostics as FitDiagnostics
 from vbt.inference._gate import Novelty as Novelty

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vbt.inference._amortised_support import Support
+from vbt.inference._checkpoint import Checkpoint, load_arrays, save_arrays
 from vbt.inference._gate import DISAGREEMENT_LIMIT, NOVELTY_LIMIT, Novelty
 
 FLOWS = 4
@@ -29,7 +30,7 @@ _LAYERS, _WIDTH, _DEPTH, _KNOTS, _INTERVAL = 3, 64, 2, 8, 5.0
 _LARGEST = 5.0  # standard deviations; a summary farther out tells the flows no more than this
 _LARGEST_DEVIATE = 4.5
 _LARGEST_DISAGREEMENT = 1.5  # standard deviations; an ensemble that disagrees more on its own kind is to be refused
-_BATCH = 128
+_BATCH, _SMALLEST_BATCH = 128, 16
 _HELD_OUT = 0.1
 _EPOCHS, _PATIENCE = 80, 8
 _LEARNING_RATE = 5e-4
@@ -85,6 +86,11 @@ class AmortisedPosterior:
             outermost=self.features[outermost],
             outermost_score=float(scores[outermost]),
         )
+
+    def trained_as(self, card: Mapping[str, Any]) -> bool:
+        """Whether its model card says all that ``card`` says."""
+        wanted = json.loads(json.dumps(card))
+        return all(name in self.card and self.card[name] == value for name, value in wanted.items())
 
     @functools.cached_property
     def digest(self) -> str:
@@ -151,6 +157,7 @@ def train(
     rng_seed: int,
     flows: int = FLOWS,
     progress: Progress | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> AmortisedPosterior:
     """Train an ensemble of masked autoregressive neural spline flows; the same seed gives the same network.
 
@@ -160,6 +167,7 @@ def train(
     ----------
     deviates : parameters as standard normal deviates of their priors
     card : context of use, simulator, priors and seeds; joined by the number of simulations and the validation
+    checkpoint : each flow is kept when it is trained
 
     References
     ----------
@@ -177,9 +185,14 @@ def train(
     conditions = standard.clip(-_LARGEST, _LARGEST)
     members = []
     for member in range(flows):
-        members.append(_fit(targets[:kept], conditions[:kept], rng_seed + member))
+        saved = load_arrays(checkpoint, f"flow-{member}")
+        if saved is None:
+            fitted = _fit(targets[:kept], conditions[:kept], rng_seed + member)
+            saved = {str(k): array for k, array in enumerate(fitted)}
+            save_arrays(checkpoint, f"flow-{member}", saved)
+        members.append(tuple(saved[str(k)] for k in range(len(saved))))
         if progress is not None:
-            progress(f"training flow {member + 1} of {flows}", (member + 1) / flows)
+            progress(f"training, flow {member + 1} of {flows}", (member + 1) / flows)
     trained = AmortisedPosterior(
         parameters=parameter_names,
         features=feature_names,
@@ -191,7 +204,12 @@ def train(
         card={},
     )
     validation = _validation(trained, targets[kept:], features[kept:], rng_seed)
-    described = {**card, "training_simulations": kept, "held_out": len(features) - kept, "flows": flows}
+    described = {
+        **json.loads(json.dumps(card)),
+        "training_simulations": kept,
+        "held_out": len(features) - kept,
+        "flows": flows,
+    }
     return dataclasses.replace(
         trained,
         disagreement_limit=float(np.clip(validation["disagreement_99"], DISAGREEMENT_LIMIT, _LARGEST_DISAGREEMENT)),
@@ -254,7 +272,7 @@ def _fit(targets: np.ndarray, conditions: np.ndarray, rng_seed: int) -> tuple[np
             loss_fn=_training()[1],
             max_epochs=_EPOCHS,
             max_patience=_PATIENCE,
-            batch_size=min(_BATCH, len(targets) // 10),
+            batch_size=min(_BATCH, max(_SMALLEST_BATCH, len(targets) // 10)),
             show_progress=False,
         )
         return tuple(np.asarray(leaf) for leaf in _arrays(flow))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -120,6 +122,29 @@ class AmortisedTwin:
         )
 
 
+def _card(model: PopulationModel, summaries: Summaries, *, simulations: int) -> dict[str, Any]:
+    """What a network for this model is trained on."""
+    return {
+        "context_of_use": "second opinion on the working point of one patient's resting twin; research use only",
+        "simulator": "Montbrió-Pazó-Roxin populations lifted from the linear network, Balloon-Windkessel BOLD",
+        "simulations": simulations,
+        "recording": {
+            "samples": model.samples,
+            "repetition_time": model.repetition_time,
+            "transient": TRANSIENT,
+            "dt_ms": STEP_MS,
+        },
+        "priors": {name: list(prior) for name, prior in AMORTISED_PRIORS.items()},
+        "measuring": "shared signal u, mixing between neighbours m and noise n, with the linear network's priors",
+        "regions": list(model.region_labels),
+        "connectome": {
+            name: digest(getattr(model, name)) for name in ("weights", "tract_lengths", "nearness", "between")
+        },
+        "features": list(summaries.names),
+        "library": f"flowjax {version('flowjax')}: masked autoregressive flows of rational quadratic splines",
+    }
+
+
 @one_blas_thread
 def train_amortised(
     connectome: Connectome,
@@ -130,20 +155,30 @@ def train_amortised(
     rng_seed: int,
     simulations: int = SIMULATIONS,
     flows: int = FLOWS,
+    trained: Iterable[AmortisedPosterior] = (),
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> AmortisedTwin:
     """Simulate recordings over the prior on this connectome and train the flows on them: minutes.
 
+    The model card says what a network is a function of. Where one is given whose card says the same, it is that one.
+
     Parameters
     ----------
     used : indices of the regions that have a signal and a connection
     samples, repetition_time : of the recordings it is for; time in whole ms
-    checkpoint : simulations are kept in batches; training again with the same arguments goes on from there
+    trained : networks of before
+    checkpoint : simulations are kept in batches, flows one by one; training again with the same arguments goes on
     """
     tell = progress or (lambda _message, _fraction: None)
     model = population_model(connectome, used, samples=samples, repetition_time=repetition_time)
     summaries = Summaries(model)
+    chosen = tuple(int(i) for i in used)
+    card = _card(model, summaries, simulations=simulations)
+    for posterior in trained:
+        if posterior.trained_as({**card, "flows": flows, "rng_seed": rng_seed}):
+            tell("trained before", 1.0)
+            return AmortisedTwin(model=model, used=chosen, posterior=posterior)
     deviates = np.random.default_rng([rng_seed, 0]).normal(size=(simulations, len(PARAMETERS)))
     features = []
     for first in range(0, simulations, _AT_ONCE):
@@ -155,32 +190,19 @@ def train_amortised(
             save_arrays(checkpoint, name, saved)
         features.append(saved["features"])
         done = min(first + _AT_ONCE, simulations)
-        tell(f"{done} of {simulations} simulations", 0.75 * done / simulations)
+        tell(f"simulating, {done} of {simulations}", 0.75 * done / simulations)
     posterior = train(
         deviates,
         np.concatenate(features),
         parameter_names=PARAMETERS,
         feature_names=summaries.names,
-        card={
-            "context_of_use": "second opinion on the working point of one patient's resting twin; research use only",
-            "simulator": "Montbrió-Pazó-Roxin populations lifted from the linear network, Balloon-Windkessel BOLD",
-            "recording": {
-                "samples": samples,
-                "repetition_time": repetition_time,
-                "transient": TRANSIENT,
-                "dt_ms": STEP_MS,
-            },
-            "priors": {name: list(prior) for name, prior in AMORTISED_PRIORS.items()},
-            "measuring": "shared signal u, mixing between neighbours m and noise n, with the linear network's priors",
-            "connectome": digest(model.weights),
-            "features": list(summaries.names),
-            "library": "flowjax: masked autoregressive flows of rational quadratic splines",
-        },
+        card=card,
         rng_seed=rng_seed,
         flows=flows,
         progress=lambda message, fraction: tell(message, 0.75 + 0.25 * fraction),
+        checkpoint=checkpoint,
     )
-    return AmortisedTwin(model=model, used=tuple(int(i) for i in used), posterior=posterior)
+    return AmortisedTwin(model=model, used=chosen, posterior=posterior)
 
 
 def calibrate_amortised(
@@ -192,8 +214,13 @@ def calibrate_amortised(
     progress: Progress | None = None,
     checkpoint: Checkpoint | None = None,
     simulations: int = SIMULATIONS,
+    trained: Iterable[AmortisedPosterior] = (),
 ) -> tuple[AmortisedCalibration, AmortisedPosterior]:
     """Train for this patient's connectome and recording, then calibrate: the posterior, and the network it came from.
+
+    Parameters
+    ----------
+    trained : networks of before, of which one may fit
 
     Raises
     ------
@@ -209,6 +236,7 @@ def calibrate_amortised(
         repetition_time=rounded,
         rng_seed=rng_seed,
         simulations=simulations,
+        trained=trained,
         progress=progress,
         checkpoint=checkpoint,
     )

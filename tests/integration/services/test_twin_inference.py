@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf.message import Message
 from opentelemetry.trace import INVALID_SPAN
 
+from brain_simulator.handlers import ScenarioSimulator
 from twin_inference.__main__ import build
 from twin_inference.handlers import TwinCalibrator
 from twin_inference.settings import InferenceSettings
@@ -16,17 +20,21 @@ from twin_inference.time_left import TimeLeft
 from vbt.api.event.v1 import event_pb2, step_pb2
 from vbt.api.inference.v1 import inference_pb2 as api
 from vbt.api.inference.v1 import inference_pb2_grpc
+from vbt.clinical.findings import TwinFindings
+from vbt.clinical.second_opinion import Opinion
 from vbt.connectome import Connectome, RegionalBold
 from vbt.errors import Rejected
-from vbt.platform import cases, wire
+from vbt.inference import AmortisedCalibration, AmortisedPosterior
+from vbt.platform import cases, stages, wire
 from vbt.platform.audit import ConsentDecision
-from vbt.platform.events import CONNECTOME_BUILT, Event
+from vbt.platform.cases import Status
+from vbt.platform.events import CONNECTOME_BUILT, TWIN_CALIBRATED, Event
 from vbt.platform.grpc_channel import open_channel
 from vbt.platform.runtime import Runtime, open_runtime
 from vbt.platform.server import Server
 from vbt.platform.settings import read_settings
 from vbt.platform.software import this_software
-from vbt.platform.stage_context import Abandoned, StageContext
+from vbt.platform.stage_context import Abandoned, StageContext, cancelled_by_user
 
 PERMIT = ConsentDecision(decision="permit", basis="test")
 REGIONS = 10
@@ -85,19 +93,13 @@ class Watched(StageContext):
             raise Abandoned
 
 
-def calibrate(
-    runtime: Runtime, message: event_pb2.ConnectomeBuilt, patience: Callable[[str], bool] = lambda _message: True
-):
-    with runtime.engine.begin() as connection:
-        found = cases.list_cases(connection)
-        case = found[0] if found else cases.create_case(connection, study_key="study", protocol=message.protocol)
-    message.case_id, message.revision = case.case_id, 1
+def watched(runtime: Runtime, message: Message, topic: str, revision: int) -> Watched:
     event = Event(
         id="e",
         source="t",
-        type=CONNECTOME_BUILT,
-        subject=case.case_id,
-        revision=1,
+        type=topic,
+        subject=message.case_id,
+        revision=revision,
         value=message.SerializeToString(deterministic=True),
     )
     context = Watched(
@@ -111,12 +113,30 @@ def calibrate(
         given_up=lambda: False,
         permit=lambda _connection: PERMIT,
     )
-    context.heard, context.patience = [], patience
-    return TwinCalibrator(objects=runtime.objects, rng_seed=3)(event, context), context.heard
+    context.heard, context.patience = [], lambda _message: True
+    return context
 
 
-def kept(runtime: Runtime) -> list[Path]:
-    return list((Path(runtime.objects.url.removeprefix("file://")) / "checkpoints").rglob("chain-*"))
+def calibrate(
+    runtime: Runtime,
+    message: event_pb2.ConnectomeBuilt,
+    patience: Callable[[str], bool] = lambda _message: True,
+    *,
+    revision: int = 1,
+    simulations: int = 0,
+):
+    with runtime.engine.begin() as connection:
+        found = cases.list_cases(connection)
+        case = found[0] if found else cases.create_case(connection, study_key="study", protocol=message.protocol)
+    message.case_id, message.revision = case.case_id, revision
+    context = watched(runtime, message, CONNECTOME_BUILT, revision)
+    context.patience = patience
+    calibrator = TwinCalibrator(objects=runtime.objects, rng_seed=3, simulations=simulations)
+    return calibrator(context.event, context), context.heard
+
+
+def kept(runtime: Runtime, what: str = "chain-*") -> list[Path]:
+    return list((Path(runtime.objects.url.removeprefix("file://")) / "checkpoints").rglob(what))
 
 
 def test_a_calibration_that_was_shut_down_goes_on_and_gives_the_same_posterior(runtime: Runtime) -> None:
@@ -138,6 +158,70 @@ def test_a_calibration_that_was_shut_down_goes_on_and_gives_the_same_posterior(r
     assert kept(runtime) == []
     (entry,) = resumed.audit
     assert {"r-hat", "ess", "least-shrinkage", "divergences", "e-bfmi"} <= set(entry.detail["gate"])
+
+
+def test_a_second_opinion_goes_on_after_a_shutdown_is_kept_used_again_and_told(runtime: Runtime) -> None:
+    """A network of 48 simulations: too few to be right, enough to go the whole way."""
+    message = built(runtime)
+    with pytest.raises(Abandoned):
+        calibrate(runtime, message, lambda heard: not heard.startswith("second opinion: training"), simulations=48)
+    assert (len(kept(runtime, "simulations-*")), len(kept(runtime, "flow-*"))) == (1, 1)
+    effects, heard = calibrate(runtime, message, simulations=48)
+    assert [fraction for _, fraction in heard] == sorted(fraction for _, fraction in heard)
+    calibrated = wire.message_of(effects.detail, event_pb2.TwinCalibrated)
+    archives = {artifact.name: wire.from_wire(artifact) for artifact in calibrated.second_opinion}
+    assert set(archives) == {"second-opinion.json", "second-opinion.npz", "network.npz", "network-card.json"}
+    network = AmortisedPosterior.from_npz(runtime.objects.get(archives["network.npz"]))
+    posterior = AmortisedCalibration.from_npz(runtime.objects.get(archives["second-opinion.npz"]))
+    card = json.loads(runtime.objects.get(archives["network-card.json"]))
+    assert posterior.network == network.digest == archives["network.npz"].sha256
+    assert card["simulations"] == 48
+    assert card["recording"]["samples"] == 150
+    opinion = Opinion.from_json(runtime.objects.get(archives["second-opinion.json"]))
+    assert f"second opinion {opinion.verdict}" in effects.detail["summary"]
+    (entry,) = effects.audit
+    assert {thing.sha256 for thing in entry.outputs} >= {archive.sha256 for archive in archives.values()}
+
+    with runtime.engine.begin() as connection:
+        stages.finish(connection, message.case_id, 1, "twin_inference", Status.DONE, detail=effects.detail)
+        cases.new_revision(connection, message.case_id)
+    later = watched(runtime, message, CONNECTOME_BUILT, 2)
+    offered = list(TwinCalibrator(objects=runtime.objects, rng_seed=3, simulations=48).earlier_networks(later))
+    assert offered == [network.to_npz()]
+    later.software = dataclasses.replace(later.software, digest="0" * 64)
+    assert not list(TwinCalibrator(objects=runtime.objects, rng_seed=3, simulations=48).earlier_networks(later))
+
+    calibrated.verdict = event_pb2.VERDICT_UNSOUND  # so that no scenarios are simulated
+    context = watched(runtime, calibrated, TWIN_CALIBRATED, 1)
+    told = ScenarioSimulator(objects=runtime.objects, rng_seed=1, duration_seconds=1.0)(context.event, context)
+    simulated = wire.message_of(told.detail, event_pb2.ScenariosSimulated)
+    found = TwinFindings.from_json(runtime.objects.get(wire.from_wire(simulated.findings)))
+    assert found.conclusion.endswith(opinion.conclusion)
+    assert {"global-coupling", "population-coupling"} <= {quantity.code for quantity in found.parameters}
+    assert {check.code for check in opinion.quality} <= {check.code for check in found.quality}
+
+
+def test_what_was_cancelled_during_the_second_opinion_leaves_nothing(runtime: Runtime) -> None:
+    message = built(runtime)
+
+    def cancelled(heard: str) -> bool:
+        if heard.startswith("second opinion"):
+            raise cancelled_by_user()
+        return True
+
+    with pytest.raises(Rejected) as refusal:
+        calibrate(runtime, message, cancelled, simulations=48)
+    assert refusal.value.code == "cancelled"
+    assert kept(runtime, "*-*") == []
+
+
+def test_without_the_setting_there_is_no_second_opinion(runtime: Runtime, tmp_path: Path, monkeypatch) -> None:
+    assert not read_settings(InferenceSettings, data=tmp_path).inference.second_opinion
+    monkeypatch.setenv("VBT_INFERENCE__SECOND_OPINION", "true")
+    asked = read_settings(InferenceSettings, data=tmp_path).inference
+    assert (asked.second_opinion, asked.second_opinion_simulations) == (True, 2400)
+    effects, _ = calibrate(runtime, built(runtime))
+    assert not wire.message_of(effects.detail, event_pb2.TwinCalibrated).second_opinion
 
 
 def test_an_unknown_protocol_is_refused(runtime: Runtime) -> None:

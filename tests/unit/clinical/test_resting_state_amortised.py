@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from vbt.clinical._resting_state_amortised import (
-    SecondOpinion,
-    difference,
-    opinion_checks,
-    opinion_method,
-    opinion_quantities,
-)
+from vbt.clinical._resting_state_amortised import difference, opinion_of, second_opinion
+from vbt.clinical.application import Recordings
+from vbt.clinical.findings import Quantity, TwinFindings
+from vbt.clinical.second_opinion import Opinion
+from vbt.connectome import RegionalBold
 from vbt.inference import AmortisedCalibration, Novelty, ParameterDiagnostics
 from vbt.simulation import record
 
@@ -56,31 +54,77 @@ def _calibration(logit_g: float, **change) -> AmortisedCalibration:
     return dataclasses.replace(whole, **change)
 
 
+def _found(calibration, linear=None):
+    opinion = opinion_of(calibration, linear or _calibration(1.0))
+    return opinion, {quantity.code: quantity for quantity in opinion.parameters}
+
+
 def test_numbers_come_with_intervals_and_what_is_not_identifiable_is_withheld():
-    found = {q.code: q for q in opinion_quantities(SecondOpinion(calibration=_calibration(1.0), network=b""))}
+    _, found = _found(_calibration(1.0))
     assert found["population-coupling"].low < expit(1.0) < found["population-coupling"].high
     assert "not identifiable" in found["interhemispheric-loss"].withheld
 
 
-def test_a_novel_recording_gives_no_number():
-    refused = _calibration(1.0, verdict="unsound", reasons=("out of distribution: far",))
-    found = opinion_quantities(SecondOpinion(calibration=refused, network=b""))
-    assert all("out of distribution" in q.withheld for q in found)
+def test_a_novel_recording_gives_no_number_and_says_why():
+    opinion, found = _found(_calibration(1.0, verdict="unsound", reasons=("out of distribution: far",)))
+    assert all("out of distribution" in q.withheld for q in found.values())
+    assert opinion.verdict == "refused"
+    assert opinion.conclusion == "Second opinion: refused because out of distribution: far."
+    assert all(check.code != "second-opinion-agreement" for check in opinion.quality)
 
 
 def test_agreement_is_in_joint_standard_deviations():
     """Means 1.5 and 1 on the logit, standard deviations .3 each: 0.5/(0.3·√2)."""
     assert difference(_calibration(1.0), _calibration(1.5)) == pytest.approx(0.5 / (0.3 * np.sqrt(2)), rel=0.05)
-    opinion = SecondOpinion(calibration=_calibration(1.0), network=b"")
-    assert opinion_checks(opinion, _calibration(1.2))[-1].passed
-    last = opinion_checks(opinion, _calibration(2.5))[-1]
-    assert last.code == "second-opinion-agreement"
-    assert not last.passed
-    unsound = _calibration(2.5, verdict="unsound", reasons=("x",))
-    assert all(check.code != "second-opinion-agreement" for check in opinion_checks(opinion, unsound))
+    near, _ = _found(_calibration(1.0), _calibration(1.2))
+    assert near.quality[-1].passed
+    assert near.conclusion.startswith("Second opinion: agrees, with a coupling of 0.73 (90% interval 0.6")
+    far, _ = _found(_calibration(1.0), _calibration(2.5))
+    assert far.quality[-1].code == "second-opinion-agreement"
+    assert not far.quality[-1].passed
+    assert far.conclusion.startswith("Second opinion: disagrees")
 
 
 def test_the_method_names_the_learned_component_and_its_digest():
-    said = opinion_method(SecondOpinion(calibration=_calibration(1.0), network=b""))
+    (said,) = _found(_calibration(1.0))[0].methods
     assert "learned component" in said
     assert "abababababab" in said
+
+
+def test_beside_the_findings_it_changes_none_of_their_numbers():
+    first = TwinFindings(
+        application="resting_state",
+        context_of_use="test",
+        verdict="sound",
+        conclusion="First.",
+        parameters=(Quantity(code="global-coupling", label="g", unit="1", value=0.7),),
+    )
+    opinion, _ = _found(_calibration(1.0))
+    joined = Opinion.from_json(opinion.to_json()).joined(first)
+    assert joined.parameters == (*first.parameters, *opinion.parameters)
+    assert joined.verdict == "sound"
+    assert joined.conclusion == f"First. {opinion.conclusion}"
+    assert TwinFindings.from_json(joined.to_json()) == joined
+
+
+@pytest.mark.parametrize(
+    ("samples", "verdict", "why"),
+    [
+        (60, "sound", "need 180 s of BOLD, and this has 120 s"),
+        (150, "unsound", "the first calibration gives no number"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_trained(samples, verdict, why):
+    bold = RegionalBold(
+        time_series=np.zeros((samples, 2)),
+        repetition_time=2.0,
+        region_labels=("lh.a", "rh.a"),
+        framewise_displacement=np.zeros(samples),
+        tsnr=np.ones(2),
+        voxels=np.ones(2),
+    )
+    said = second_opinion(
+        None, Recordings(bold=bold), _calibration(1.0, verdict=verdict), rng_seed=1, simulations=48, progress=print
+    )
+    assert why in said.opinion.conclusion
+    assert set(said.archives()) == {"second-opinion.json"}

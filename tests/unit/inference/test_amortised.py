@@ -142,10 +142,17 @@ def test_training_resumes_to_the_same_network(connectome):
         )
 
     first = go(kept)
-    assert set(kept) == {"simulations-0", "simulations-48"}
-    del kept["simulations-48"]
+    assert set(kept) == {"simulations-0", "simulations-48", "flow-0"}
+    del kept["simulations-48"], kept["flow-0"]
+    assert go(kept).posterior.digest == first.posterior.digest
+    assert set(kept) == {"simulations-0", "simulations-48", "flow-0"}
     assert go(kept).posterior.digest == first.posterior.digest
     assert heard[-1][1] == 1.0
+    # The same connectome, recording and seed: the network is taken as it is; another seed has another network.
+    same = {"samples": 90, "repetition_time": 2.0, "simulations": 60, "flows": 1, "trained": [first.posterior]}
+    assert train_amortised(connectome, np.arange(24), rng_seed=4, **same).posterior is first.posterior
+    assert not first.posterior.trained_as({**first.posterior.card, "rng_seed": 5})
+    assert not first.posterior.trained_as({**first.posterior.card, "simulations": 61})
     calibration = first.calibrate(first.model.simulate(np.zeros((1, 4)), rng_seed=5)[0], rng_seed=1)
     assert set(calibration.draws) == set(PARAMETERS)
     again = type(calibration).from_npz(calibration.to_npz())

@@ -209,7 +209,7 @@ class ConnectomeBuilt(_message.Message):
     def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., parcellation: _Optional[str] = ..., bold: _Optional[_Union[Artifact, _Mapping]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ..., tracts: _Optional[_Union[Artifact, _Mapping]] = ..., labels: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
 
 class TwinCalibrated(_message.Message):
-    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "manifest", "verdict", "reasons", "quality", "pictures", "methods", "labels", "recordings")
+    __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "manifest", "verdict", "reasons", "quality", "pictures", "methods", "labels", "recordings", "second_opinion")
     CASE_ID_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -223,6 +223,7 @@ class TwinCalibrated(_message.Message):
     METHODS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     RECORDINGS_FIELD_NUMBER: _ClassVar[int]
+    SECOND_OPINION_FIELD_NUMBER: _ClassVar[int]
     case_id: str
     revision: int
     protocol: str
@@ -236,7 +237,8 @@ class TwinCalibrated(_message.Message):
     methods: _containers.RepeatedScalarFieldContainer[str]
     labels: Artifact
     recordings: _containers.RepeatedCompositeFieldContainer[Recording]
-    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., manifest: _Optional[_Union[Artifact, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ...) -> None: ...
+    second_opinion: _containers.RepeatedCompositeFieldContainer[Artifact]
+    def __init__(self, case_id: _Optional[str] = ..., revision: _Optional[int] = ..., protocol: _Optional[str] = ..., connectome: _Optional[_Union[Artifact, _Mapping]] = ..., posterior: _Optional[_Union[Artifact, _Mapping]] = ..., manifest: _Optional[_Union[Artifact, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., reasons: _Optional[_Iterable[str]] = ..., quality: _Optional[_Iterable[_Union[Check, _Mapping]]] = ..., pictures: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ..., methods: _Optional[_Iterable[str]] = ..., labels: _Optional[_Union[Artifact, _Mapping]] = ..., recordings: _Optional[_Iterable[_Union[Recording, _Mapping]]] = ..., second_opinion: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...) -> None: ...
 
 class ScenariosSimulated(_message.Message):
     __slots__ = ("case_id", "revision", "protocol", "connectome", "posterior", "scenarios", "findings", "manifests", "pictures", "labels", "recordings")
