@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from vbt.api.event.v1.event_pb2 import (
 )
 from vbt.clinical.applications import application_of
 from vbt.clinical.findings import Quantity, TwinFindings
+from vbt.clinical.second_opinion import Opinion
 from vbt.connectome import BuildSettings, Connectome
 from vbt.errors import TwinError
 from vbt.inference import moved
@@ -49,6 +51,7 @@ Verdict = Literal["bit-identical", "statistically equal", "different", "cannot"]
 
 _EXIT: dict[Verdict, int] = {"bit-identical": 0, "statistically equal": 0, "different": 1, "cannot": 2}
 _LEAST_CORRELATION = 0.99
+_SAME = 1e-6  # of a number without an interval: what another machine's rounding may change
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,22 @@ def _compare_posteriors(recorded: TwinCalibrated, again: TwinCalibrated, objects
     kind = application_of(recorded.protocol).calibration
     old = kind.from_npz(objects.get(wire.from_wire(recorded.posterior)))
     new = kind.from_npz(scratch.get(wire.from_wire(again.posterior)))
-    return moved(old, new)
+    return moved(old, new) or _compare_opinions(recorded, again, objects, scratch)
+
+
+def _compare_opinions(recorded: TwinCalibrated, again: TwinCalibrated, objects: Objects, scratch: Objects) -> str:
+    """Of second opinions, which a network trained on another machine may give slightly otherwise."""
+    found = []
+    for message, place in ((recorded, objects), (again, scratch)):
+        archives = {a.name: a for a in message.second_opinion}
+        said = archives.get("second-opinion.json")
+        found.append(None if said is None else Opinion.from_json(place.get(wire.from_wire(said))))
+    before, after = found
+    if before is None or after is None:
+        return "" if before is after else "a second opinion was asked for in one run only"
+    if before.verdict != after.verdict:
+        return f"the second opinion {before.verdict} in one run and {after.verdict} in the other"
+    return _left({q.code: q for q in before.parameters}, {q.code: q for q in after.parameters})
 
 
 def _compare_findings(
@@ -229,13 +247,19 @@ def _compare_findings(
     old = TwinFindings.from_json(objects.get(wire.from_wire(recorded.findings)))
     new = TwinFindings.from_json(scratch.get(wire.from_wire(again.findings)))
     before, after = _numbers(old), _numbers(new)
-    if before.keys() != after.keys():
-        return "a ranking or a scenario changed"
+    return "a ranking or a scenario changed" if before.keys() != after.keys() else _left(before, after)
+
+
+def _left(before: dict[str, Quantity], after: dict[str, Quantity]) -> str:
+    """The first number that is not what it was: out of its interval or, where it has none, another number."""
     for code, was in before.items():
         now = after[code]
-        if was.value is None or now.value is None or was.low is None or was.high is None:
-            if (was.value is None) != (now.value is None):
+        if was.value is None or now.value is None:
+            if was.value is not now.value:
                 return f"{code} is reported in one run only"
+        elif was.low is None or was.high is None:
+            if not math.isclose(was.value, now.value, rel_tol=_SAME, abs_tol=_SAME):
+                return f"{code} changed from {was.value:.6g} to {now.value:.6g}"
         elif not was.low <= now.value <= was.high:
             return f"{code} left its interval"
     return ""
@@ -264,7 +288,11 @@ _STEPS = (
         "connectome_builder",
         ConnectomeBuilt,
         TwinCalibrated,
-        lambda objects, figures: TwinCalibrator(objects=objects, rng_seed=int(figures["rng_seed"])),
+        lambda objects, figures: TwinCalibrator(
+            objects=objects,
+            rng_seed=int(figures["rng_seed"]),
+            simulations=int(figures.get("second_opinion", {}).get("simulations", 0)),
+        ),
         _compare_posteriors,
     ),
     _Step(
