@@ -4,16 +4,19 @@ import dataclasses
 import io
 import re
 
+import numpy as np
 import pypdf
 import pytest
 
+from report_writer.credibility_section import ranks_text
 from report_writer.layout import BANNER, STATUS, WATERMARK
 from report_writer.pdf import dicom_date, person_name, report_pdf, stopped_pdf
 from report_writer.tables import table_csv
-from vbt.clinical.credibility import credibility, names
+from vbt.clinical.credibility import calibration_of, credibility, names
 from vbt.clinical.findings import Quantity, Row, Table
 from vbt.errors import Rejected
 from vbt.fhir import report_bundle
+from vbt.inference import SbcParameter, SbcResult
 
 STOP = Rejected(
     "diffusion-too-few-directions",
@@ -118,6 +121,34 @@ def test_every_report_says_what_evidence_exists_none_included(findings, case, id
     for evidence in entry.evidence:
         assert f"{evidence.category} {evidence.status}" in text
     assert "in vivo validation none" in text
+    for model in entry.calibrated:
+        kept = calibration_of(model)
+        shown = "no result is kept" if kept is None else f"{kept.replicates} {kept.fitted} {kept.refused} "
+        assert f"{model.replace('_', ' ')} {shown}" in text
+
+
+@pytest.mark.parametrize(
+    ("fitted", "piled", "said"),
+    [
+        (150, False, "uniform for all 2 parameters"),
+        (150, True, "not uniform: b (of 2 parameters)"),
+        (60, False, "uniform for all 2 parameters so far, but too few fitted to tell"),
+        (9, True, "too few fitted to tell"),
+    ],
+)
+def test_whether_ranks_were_uniform_is_said_with_the_parameters_that_were_not(fitted, piled, said):
+    even = np.arange(fitted) * 99 // (fitted - 1)
+    low = even // 2 if piled else even
+    known = np.linspace(0.0, 1.0, fitted)
+    parameters = tuple(
+        SbcParameter(name=name, truth=known, mean=known, sd=np.ones(fitted), ranks=ranks, inside={0.9: fitted})
+        for name, ranks in (("a", even), ("b", low))
+    )
+    result = SbcResult(
+        model="m", replicates=200, rng_seed=1, thin=99, fitted=fitted, refusals={}, parameters=parameters
+    )
+    assert ranks_text(result) == said
+    assert ranks_text(None) == "no result is kept for this version"
 
 
 def test_an_unsound_twin_shows_no_table(findings, ranked, case, identity):
