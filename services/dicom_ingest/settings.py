@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vbt.platform.settings import Section, Settings
 
@@ -20,7 +20,7 @@ class DicomSettings(Section):
     quiet_seconds : a study is complete when nothing came, and its association is closed, for so long
     idle_seconds : or when nothing of it came for so long, although its association is still open
     spool : where received files are kept, identified; empty: beside the state
-    protocol : which twin is built
+    protocol : which twin is built for a study that comes without another wish: the name of an application
     maximum_associations : how many senders at once; the next one is told to come back
     minimum_free_bytes : below this much free disk, images are refused as "out of resources" and sent again later
     """
@@ -35,6 +35,15 @@ class DicomSettings(Section):
     protocol: str = "resting_state"
     maximum_associations: int = Field(default=32, ge=1)
     minimum_free_bytes: int = Field(default=2 * 1024**3, ge=0)
+
+    @field_validator("protocol")
+    @classmethod
+    def _names_an_application(cls, protocol: str) -> str:
+        from vbt.clinical.applications import NAMES  # what builds twins takes seconds to load
+
+        if protocol not in NAMES:
+            raise ValueError(f"names no application; there are {', '.join(NAMES)}")
+        return protocol
 
 
 class IngestSettings(Settings):
