@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ _CLASSES = {SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE}
 _UNREAD = {DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian}
 # SNOMED CT "Morphologically abnormal structure": the category of a lesion (DICOM PS3.16, CID 7150), and its older code.
 _LESION_CATEGORIES = {"49755003", "M-01000"}
-_MOST_VOXELS = 2**27
+# 406³, a head of 256 mm at 0.63 mm, finer than lesions are drawn: as of a mask in NIfTI. Of fractions a voxel takes 8
+# bytes while it is read, half a gigabyte in all.
+_MOST_VOXELS = 2**26
 
 
 def lesion_mask(
@@ -105,7 +108,7 @@ def _refuse_grid(segmentation: Any) -> None:
             got="frames that fill no regular volume",
             action="resample the segmentation onto a regular volume",
         )
-    voxels = int(np.prod([int(side) for side in geometry.spatial_shape]))
+    voxels = math.prod(int(side) for side in geometry.spatial_shape)
     if voxels > _MOST_VOXELS:
         raise Rejected(
             "segmentation-too-large",

@@ -217,3 +217,26 @@ def test_a_stack_longer_than_a_head_is_refused(tmp_path):
     with pytest.raises(Rejected) as refused:
         lesion_mask(path)
     assert refused.value.code == "segmentation-too-large"
+
+
+@pytest.mark.parametrize(
+    ("side", "slices"),
+    [
+        (65535, 2**33),  # 2^65 voxels, which whole numbers of 64 bits would count as fewer than none
+        (3344, 7),  # 2^26.2
+    ],
+)
+def test_more_voxels_than_any_head_are_refused_before_they_are_made(tmp_path, side, slices):
+    path = written(tmp_path, drawn(), geometry(False), LESION)
+    content = dcmread(path)
+    content.Rows = content.Columns = side
+    first, *_, last = content.PerFrameFunctionalGroupsSequence
+    content.PerFrameFunctionalGroupsSequence = [first, last]
+    content.NumberOfFrames = 2
+    start = [float(x) for x in first.PlanePositionSequence[0].ImagePositionPatient]
+    last.PlanePositionSequence[0].ImagePositionPatient = [*start[:2], start[2] + 3.0 * (slices - 1)]
+    content.save_as(path)
+    with pytest.raises(Rejected) as refused:
+        lesion_mask(path)
+    assert refused.value.code == "segmentation-too-large"
+    assert str(2**26) in refused.value.rule
