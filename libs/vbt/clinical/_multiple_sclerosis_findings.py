@@ -12,7 +12,7 @@ from vbt.clinical._multiple_sclerosis_calibration import PREDICTED, ConductionCa
 from vbt.clinical._multiple_sclerosis_progression import RatePriors
 from vbt.clinical._multiple_sclerosis_scenarios import EASED, ENDPOINTS, IMMEDIATE, ConductionRun
 from vbt.clinical.findings import Check, Quantity, Row, Scenario, Table, TwinFindings
-from vbt.inference import gate_checks
+from vbt.inference import LARGEST_ERROR, gate_checks
 
 NAME = "multiple_sclerosis"
 LEVEL = 0.90
@@ -233,7 +233,15 @@ def _checks(calibration: ConductionCalibration) -> tuple[Check, ...]:
         for check in gate_checks(calibration)
         if np.isfinite(check.value)
     )
-    return (*calibration.recording_checks, *of_gate)
+    spread = calibration.connectome_error
+    of_connectome = Check(
+        code="connectome-error",
+        label="Error of the connectome's log weights that the residuals need",
+        value=spread,
+        limit=f"≤ {LARGEST_ERROR:g}",
+        passed=spread <= LARGEST_ERROR,
+    )
+    return (*calibration.recording_checks, *of_gate, of_connectome)
 
 
 def _methods(calibration: ConductionCalibration, run: ConductionRun | None) -> tuple[str, ...]:
@@ -256,6 +264,11 @@ def _methods(calibration: ConductionCalibration, run: ConductionRun | None) -> t
         + ".",
         _sampler(calibration),
     ]
+    if calibration.connectome_error > 0.0:
+        sentences.append(
+            f"Connectome: the residuals need errors of its log weights by {calibration.connectome_error:.2f}, of its "
+            "lengths by a sixth of that; the likelihood was widened by how such errors scatter its mode."
+        )
     if calibration.sound:
         spectra = calibration.predicted["alpha-frequency"].size
         sentences.append(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import jax
 import numpy as np
 from jaxtyping import Float
 
-from vbt.errors import Rejected, Unsound
+from vbt.errors import Unsound
 from vbt.inference._calibration import Calibration
 from vbt.inference._checkpoint import Checkpoint
-from vbt.inference._delayed_spectrum import DelayedNetwork, strength_scaled
-from vbt.inference._delayed_spectrum_bands import FEWEST_CHANNELS, NarrowBands, narrow_bands
+from vbt.inference._delayed_spectrum_bands import narrow_bands
 from vbt.inference._delayed_spectrum_checks import STATISTIC, Fit, fit_at
+from vbt.inference._delayed_spectrum_connectome_error import (
+    LARGEST_ERROR,
+    NEEDED_ERROR,
+    ConnectomeError,
+    connectome_error,
+    widened,
+)
 from vbt.inference._delayed_spectrum_fit import (
     SPECTRAL_PRIORS,
     START_VELOCITIES,
@@ -28,7 +32,8 @@ from vbt.inference._delayed_spectrum_fit import (
     sample,
     search,
 )
-from vbt.inference._delayed_spectrum_likelihood import COORDINATES, SpectralLikelihood
+from vbt.inference._delayed_spectrum_inputs import LikelihoodName, check_sensors, checked_lesions, exact_likelihood
+from vbt.inference._delayed_spectrum_likelihood import COORDINATES
 from vbt.inference._delayed_spectrum_surrogate import DEGREES, EFFICIENCY_LIMIT, PARETO_K_LIMIT, Fidelity
 from vbt.inference._gate import (
     DIVERGENCE_LIMIT,
@@ -46,13 +51,11 @@ from vbt.simulation import digest, one_blas_thread, record
 WARMUP = 150
 DRAWS = 500
 ROUNDS = 3  # chains run on, up to this many times DRAWS, where the gate is not passed yet
-LikelihoodName = Literal["cross-spectrum", "power"]
 NO_CHAINS = SamplerDiagnostics(divergences=0, draws=1, e_bfmi=1.0, saturated=0.0)
 _NUISANCES = ("decay", "noise")
-_RANK = 1e-6
 _OF_THE_CONNECTOME = (
-    "velocity is absolute only as far as the connectome is: wrong weights and missing connections move it beyond its "
-    "interval; under the same connectome compare recordings instead"
+    "velocity is absolute only as far as the connectome is: its interval allows for such errors of weights as the "
+    "residuals show, not for others; under the same connectome compare recordings instead"
 )
 
 
@@ -72,7 +75,10 @@ class SpectralCalibration(Calibration):
         has fewer independent sensors than sensors, of those combinations
     search_velocities : m/s, where the search from each starting velocity ended
     fit : ``chi_square`` is not a mean square but the largest of the residual checks' figures in units of what chance
-        exceeds once in 1000 recordings, as its ``label`` says
+        exceeds once in 1000 recordings; where that is above its limit, ``connectome_error`` over the largest one
+        admitted, as its ``label`` says
+    connectome_error : spread of the errors of log weights that explain the residuals' excess over chance, for which
+        the posterior was widened; 0 where there is none
     fidelity : how well the draws stand for the exact likelihood's
     connectome : digest of weights and tract lengths, for `spectral_difference`
     """
@@ -85,6 +91,7 @@ class SpectralCalibration(Calibration):
     search_velocities: tuple[float, ...]
     fit: FitDiagnostics
     fidelity: Fidelity
+    connectome_error: float
     connectome: str
     sampling_rate: float
     seconds: float
@@ -115,8 +122,9 @@ def calibrate_delayed_spectrum(
     """Fit conduction velocity, coupling, natural frequency and lesion delay to a resting recording's cross-spectra.
 
     The expected spectrum is `delayed_spectrum` with one amplitude, integrated out, and white noise. The likelihood is
-    Whittle's of the cross-spectra in 40 bands of .5 Hz between 2 and 41 Hz. NUTS runs on a polynomial surrogate of it,
-    whose draws are compared with the exact likelihood.
+    Whittle's of the cross-spectra in 40 bands of .5 Hz between 2 and 41 Hz. Where its residuals are larger than chance
+    it is widened by what errors of the connectome that explain them do to its mode. NUTS runs on a polynomial surrogate
+    of it, whose draws are compared with the exact likelihood.
 
     Parameters
     ----------
@@ -138,14 +146,22 @@ def calibrate_delayed_spectrum(
         where shapes do not fit together.
     """
     tell = progress or (lambda _message, _fraction: None)
-    lesions = _checked(weights, tract_lengths, region_labels, lesion_fraction)
-    _check_sensors(signals, gain, len(region_labels))
+    lesions = checked_lesions(weights, tract_lengths, region_labels, lesion_fraction)
+    check_sensors(signals, gain, len(region_labels))
     tell("cross-spectra", 0.0)
     bands = narrow_bands(signals, sampling_rate)
-    exact, unit = _exact(weights, tract_lengths, lesions, gain, bands, likelihood)
-    found = search(exact, tell=lambda message, fraction: tell(message, 0.3 * fraction))
+    exact, unit = exact_likelihood(weights, tract_lengths, lesions, gain, bands, likelihood)
+    found = search(exact, tell=lambda message, fraction: tell(message, 0.2 * fraction))
+    fit = fit_at(exact, found.mode, rng_seed)
+    error = None
+    if not _diagnostics(fit, found, None).explained:
+        error = connectome_error(
+            exact, found, fit, rng_seed, tell=lambda message, part: tell(message, 0.2 + 0.1 * part)
+        )
+        if error.admitted:
+            found = widened(exact.names, found, error)
     # A recording that the best fit does not explain is refused whatever the chains do: they need not run on.
-    refused = bool(gate((), NO_CHAINS, fit=_diagnostics(fit_at(exact, found.mode, rng_seed), found)))
+    refused = bool(gate((), NO_CHAINS, fit=_diagnostics(fit, found, error)))
 
     def enough(posterior: Posterior, so_far: Draws) -> bool:
         hopeless = so_far.diverging.sum() > DIVERGENCE_LIMIT * rounds * draws * len(so_far.diverging)
@@ -167,8 +183,9 @@ def calibrate_delayed_spectrum(
         named, parameters = _named(sampled.posterior, sampled.draws), _parameters(sampled.posterior, sampled.draws)
     tell("checking the fit", 0.97)
     medians = {name: np.atleast_1d(np.median(value)) for name, value in named.items()}
-    fit = fit_at(exact, as_coordinates(medians, exact.names)[0], rng_seed)
-    diagnostics = _diagnostics(fit, found)
+    if error is None:
+        fit = fit_at(exact, as_coordinates(medians, exact.names)[0], rng_seed)
+    diagnostics = _diagnostics(fit, found, error)
     reasons = _reasons(parameters, sampled, diagnostics)
     inputs = {"weights": weights, "tract_lengths": tract_lengths, "signals": signals}
     optional = {"gain": gain, "lesion_fraction": lesion_fraction}
@@ -181,7 +198,7 @@ def calibrate_delayed_spectrum(
         sampler=diagnose_sampler(sampled.draws),
         verdict="unsound" if reasons else "sound",
         reasons=reasons,
-        warnings=_warnings(parameters, sampled, fit, lesion_fraction is not None),
+        warnings=_warnings(parameters, sampled, fit, error, lesion_fraction is not None),
         checks=fit.checks,
         likelihood=likelihood,
         frequencies=bands.frequencies,
@@ -191,6 +208,7 @@ def calibrate_delayed_spectrum(
         search_velocities=tuple(float(np.exp(end[0])) for end in found.found),
         fit=diagnostics,
         fidelity=sampled.fidelity,
+        connectome_error=0.0 if error is None else error.spread,
         connectome=digest(np.stack([weights, tract_lengths]).astype(float)),
         sampling_rate=float(sampling_rate),
         seconds=len(signals) / sampling_rate,
@@ -221,7 +239,8 @@ def spectral_difference(
     """How a parameter differs between two recordings under one connectome: median, 90 % interval, and P(lower later).
 
     The draws of two recordings are independent, so any pairing of them is a draw of the difference. Both fits share
-    the connectome's errors, which move both values alike and largely leave the difference.
+    the connectome's errors, which move both values alike and largely leave the difference; intervals that were widened
+    for them make that of the difference too wide.
 
     Raises
     ------
@@ -248,113 +267,12 @@ def spectral_difference(
     return float(median), float(low), float(high), float((change < 0).mean())
 
 
-def _exact(
-    weights: np.ndarray,
-    tract_lengths: np.ndarray,
-    lesions: np.ndarray,
-    gain: np.ndarray | None,
-    bands: NarrowBands,
-    likelihood: LikelihoodName,
-) -> tuple[SpectralLikelihood, float]:
-    """The likelihood of spectra in units of their mean power, and that unit."""
-    spectra, cross = bands.spectra, likelihood == "cross-spectrum"
-    if cross:
-        spectra, gain = _at_full_rank(spectra, gain)
-    unit = float(np.diagonal(spectra, axis1=1, axis2=2).real.mean())
-    network = DelayedNetwork.of(strength_scaled(weights), tract_lengths, lesions, gain)
-    workers = min(2, len(os.sched_getaffinity(0)))
-    return (
-        SpectralLikelihood(network, bands.frequencies, bands.counts, spectra / unit, cross=cross, workers=workers),
-        unit,
-    )
-
-
-def _at_full_rank(spectra: np.ndarray, gain: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Channels combined so that neither the recording nor the gain is of lower rank than there are combinations.
-
-    A common reference and components taken out of a recording lower its rank, more sensors than regions that of the
-    gain. Orthogonal combinations keep white sensor noise white.
-    """
-    channels = spectra.shape[-1]
-    values, vectors = np.linalg.eigh(spectra.real.mean(axis=0))
-    kept = vectors[:, values > _RANK**2 * values[-1]]
-    if gain is not None:
-        left, singular, _ = np.linalg.svd(kept.T @ gain, full_matrices=False)
-        kept = kept @ left[:, singular > _RANK * singular[0]]
-    if kept.shape[1] == channels:
-        return spectra, gain
-    if kept.shape[1] < FEWEST_CHANNELS:
-        raise Rejected(
-            "recording-too-few-channels",
-            rule=f"delays show between channels, of which at least {FEWEST_CHANNELS} independent ones are needed",
-            got=f"{kept.shape[1]}",
-            action="send more channels",
-        )
-    return kept.T @ spectra @ kept, kept.T if gain is None else kept.T @ gain
-
-
-def _checked(
-    weights: np.ndarray,
-    tract_lengths: np.ndarray,
-    region_labels: tuple[str, ...],
-    lesion_fraction: np.ndarray | None,
-) -> np.ndarray:
-    """The lesion fraction of connected pairs, of a connectome that can carry a delayed rhythm."""
-    regions = len(region_labels)
-    given = {"weights": weights, "tract_lengths": tract_lengths, "lesion_fraction": lesion_fraction}
-    for name, matrix in given.items():
-        if matrix is not None and matrix.shape != (regions, regions):
-            raise ValueError(f"{name} must have shape {(regions, regions)}, got {matrix.shape}")
-    hollow = weights * ~np.eye(regions, dtype=bool)
-    if not (np.isfinite(hollow).all() and (hollow >= 0).all()):
-        raise Rejected(
-            "connectome-weights-not-finite",
-            rule="connection weights are finite and not negative",
-            got=f"{int((~(hollow >= 0)).sum() + np.isinf(hollow).sum())} that are not",
-            action="build the connectome again",
-        )
-    isolated = int((hollow.sum(axis=0) + hollow.sum(axis=1) == 0).sum())
-    if isolated:
-        raise Rejected(
-            "connectome-isolated-regions",
-            rule="every region has a connection",
-            got=f"{isolated} of {regions} regions without",
-            action="leave those regions out, here and in the recording or the gain",
-        )
-    connected = hollow > 0
-    if not (np.isfinite(tract_lengths[connected]).all() and (tract_lengths[connected] > 0).all()):
-        raise Rejected(
-            "connectome-tracts-without-length",
-            rule="every connection has a positive tract length",
-            got=f"{int((~(tract_lengths[connected] > 0)).sum())} of {int(connected.sum())} without",
-            action="build the connectome with streamline lengths",
-        )
-    if lesion_fraction is None:
-        return np.zeros((regions, regions))
-    if not ((lesion_fraction >= 0) & (lesion_fraction <= 1)).all():
-        raise Rejected(
-            "lesion-fraction-out-of-range",
-            rule="the fraction of a tract's streamlines that cross a lesion is between 0 and 1",
-            got=f"{int((~((lesion_fraction >= 0) & (lesion_fraction <= 1))).sum())} shares outside",
-            action="compute the shares from the lesion mask again",
-        )
-    return np.where(connected, lesion_fraction, 0.0)
-
-
-def _check_sensors(signals: np.ndarray, gain: np.ndarray | None, regions: int) -> None:
-    expected = (regions,) if gain is None else (len(gain),)
-    if signals.ndim != 2 or signals.shape[1:] != expected:
-        raise ValueError(f"signals must have {expected[0]} columns, got shape {signals.shape}")
-    if gain is not None and (gain.ndim != 2 or gain.shape[1] != regions or not np.isfinite(gain).all()):
-        raise ValueError(f"gain must be finite with one column for each of {regions} regions, got {gain.shape}")
-
-
-def _diagnostics(fit: Fit, found: Search) -> FitDiagnostics:
+def _diagnostics(fit: Fit, found: Search, error: ConnectomeError | None) -> FitDiagnostics:
     return FitDiagnostics(
-        chi_square=fit.chi_square,
+        chi_square=fit.chi_square if error is None else error.spread / LARGEST_ERROR,
         starts_agreeing=found.starts_agreeing,
         starts=len(START_VELOCITIES),
-        label=STATISTIC,
+        label=STATISTIC if error is None else NEEDED_ERROR,
     )
 
 
@@ -389,11 +307,20 @@ def _reasons(parameters: tuple[ParameterDiagnostics, ...], sampled: Sampled, fit
 
 
 def _warnings(
-    parameters: tuple[ParameterDiagnostics, ...], sampled: Sampled, fit: Fit, lesions_given: bool
+    parameters: tuple[ParameterDiagnostics, ...],
+    sampled: Sampled,
+    fit: Fit,
+    error: ConnectomeError | None,
+    lesions: bool,
 ) -> tuple[str, ...]:
     warnings = [_OF_THE_CONNECTOME, *warnings_of(diagnose_sampler(sampled.draws), fit.checks)]
+    if error is not None and error.admitted:
+        warnings.append(
+            f"the connectome explains the recording only with errors of its weights by {error.spread:.2f} of their "
+            "natural logarithm; every interval was widened by what such errors do to the fit"
+        )
     unseen = [p for p in parameters[1:] if not p.identifiable and not p.nuisance]
     warnings += [f"the recording does not identify {p.name}: shrinkage {p.shrinkage:.2f}" for p in unseen]
-    if lesions_given and "gamma" not in {p.name for p in parameters}:
+    if lesions and "gamma" not in {p.name for p in parameters}:
         warnings.append("no connection meets a lesion: there is no lesion delay to infer")
     return tuple(warnings)

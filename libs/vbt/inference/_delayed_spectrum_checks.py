@@ -25,20 +25,20 @@ STATISTIC = "largest residual statistic over its 99.9 % point"
 class Fit:
     """Expected spectra at one point, amplitude included, and what is left of the recording.
 
-    ``chi_square`` is `STATISTIC`: the largest of the figures in units of what chance exceeds once in 1000 recordings.
+    ``chi_square`` is `STATISTIC`: the largest of the figures in units of what chance exceeds once in 1000 recordings;
+    ``deviations`` the figures' standard deviations by chance.
     """
 
     fitted: Complex[np.ndarray, "band channel channel"]
     residuals: Complex[np.ndarray, "band channel channel"]
     checks: tuple[PredictiveCheck, ...]
     chi_square: float
+    deviations: dict[str, float]
 
 
 def fit_at(likelihood: SpectralLikelihood, x: Float[np.ndarray, " dimension"], rng_seed: int) -> Fit:
     """Residuals of the recording at one point, and the checks on them."""
-    fitted = likelihood.amplitude(x) * likelihood.modelled(x)
-    inverses = _inverse_roots(fitted if likelihood.cross else _diagonal_of(fitted))
-    residuals = inverses @ likelihood.spectra @ inverses
+    fitted, inverses, residuals = _residuals(likelihood, x)
     # Without cross-spectra the channels' residuals stay correlated as the model says; replicates must be so too.
     factors = None if likelihood.cross else inverses @ np.linalg.cholesky(fitted)
     observed = _figures(residuals, likelihood.counts, likelihood.cross)
@@ -60,7 +60,25 @@ def fit_at(likelihood: SpectralLikelihood, x: Float[np.ndarray, " dimension"], r
             )
         )
         ratios.append(value / _rarely_exceeded(others))
-    return Fit(fitted=fitted, residuals=residuals, checks=tuple(checks), chi_square=max(ratios))
+    return Fit(
+        fitted=fitted,
+        residuals=residuals,
+        checks=tuple(checks),
+        chi_square=max(ratios),
+        deviations={name: float(np.std([figures[name] for figures in replicated])) for name in observed},
+    )
+
+
+def figures_at(likelihood: SpectralLikelihood, x: Float[np.ndarray, " dimension"]) -> dict[str, float]:
+    """The checks' figures alone."""
+    return _figures(_residuals(likelihood, x)[2], likelihood.counts, likelihood.cross)
+
+
+def _residuals(likelihood: SpectralLikelihood, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Expected spectra, their inverse square roots, and the recording whitened by them."""
+    fitted = likelihood.amplitude(x) * likelihood.modelled(x)
+    inverses = _inverse_roots(fitted if likelihood.cross else _diagonal_of(fitted))
+    return fitted, inverses, inverses @ likelihood.spectra @ inverses
 
 
 def _rarely_exceeded(figures: np.ndarray) -> float:

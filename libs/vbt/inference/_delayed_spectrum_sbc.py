@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vbt.inference._delayed_spectrum import DelayedNetwork, strength_scaled
-from vbt.inference._delayed_spectrum_calibration import LikelihoodName, calibrate_delayed_spectrum
+from vbt.inference._delayed_spectrum_calibration import calibrate_delayed_spectrum
 from vbt.inference._delayed_spectrum_fit import SPECTRAL_PRIORS
+from vbt.inference._delayed_spectrum_inputs import LikelihoodName
 from vbt.inference._delayed_spectrum_likelihood import COORDINATES, LOGARITHMIC, SpectralLikelihood
 from vbt.inference._sbc import Refused, Simulated
 

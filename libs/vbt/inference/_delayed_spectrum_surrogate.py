@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from vbt.inference._checkpoint import Checkpoint
 
@@ -43,9 +43,12 @@ class Surrogate(NamedTuple):
     """−log L ≈ least + ½ uᵀ curvature u + Σ_k coefficients_k Π_d He(orders_kd, u_d), y = centre + factor u.
 
     y is x straightened: x = log θ of what the recording hardly tells from zero becomes log(θ + exp shift), because
-    the likelihood is smooth in θ, which goes to 0 where x goes to −∞. A shift of −∞ leaves x as it is.
+    the likelihood is smooth in θ, which goes to 0 where x goes to −∞. A shift of −∞ leaves x as it is. Before that x is
+    contracted to pivot + contraction (x − pivot), by which a likelihood is widened.
     """
 
+    pivot: Float[Array, " dimension"]
+    contraction: Float[Array, "dimension dimension"]
     centre: Float[Array, " dimension"]
     whitener: Float[Array, "dimension dimension"]
     shift: Float[Array, " dimension"]
@@ -56,7 +59,8 @@ class Surrogate(NamedTuple):
 
     def __call__(self, x: Any, xp: Any = jnp) -> Any:
         """−log L at one point."""
-        u = self.whitener @ (xp.logaddexp(x, self.shift) - self.centre)
+        contracted = self.pivot + self.contraction @ (x - self.pivot)
+        u = self.whitener @ (xp.logaddexp(contracted, self.shift) - self.centre)
         radius = xp.sqrt((u * u).sum() + 1e-300)
         inside = u * xp.minimum(1.0, RADIUS / radius)
         table = xp.stack(_hermite(inside))
@@ -146,15 +150,15 @@ class Differentiable(Protocol):
 
 def evaluate(
     function: Differentiable, points: Float[np.ndarray, "node dimension"], heard: Callable[..., None]
-) -> Nodes:
-    """Values and gradients at points; those where the function is not finite are left out."""
+) -> tuple[Nodes, Bool[np.ndarray, " node"]]:
+    """Values and gradients at points; those where the function is not finite are left out, as the second says."""
     found = []
     for number, point in enumerate(points):
         heard(number / len(points))
         found.append(function.value_and_gradient(point))
     values = np.array([value for value, _ in found])
     kept = np.isfinite(values)
-    return Nodes(x=points[kept], values=values[kept], gradients=np.stack([g for _, g in found])[kept])
+    return Nodes(x=points[kept], values=values[kept], gradients=np.stack([g for _, g in found])[kept]), kept
 
 
 def straightened(
@@ -205,8 +209,9 @@ def fit_surrogate(
     matrix = np.concatenate([part * weight[:, None] for part in design])
     target = np.concatenate([values * weight, *(slopes[:, d] * weight for d in columns)])
     coefficients = np.linalg.lstsq(matrix, target, rcond=1e-12)[0]
+    unwidened = (centre, np.eye(len(centre)))
     numbers: tuple[Any, ...] = (centre, whitener, shift, curvature, orders, coefficients, np.array(least))
-    return Surrogate(*numbers)
+    return Surrogate(*unwidened, *numbers)
 
 
 def _hermite(u: Any) -> list[Any]:

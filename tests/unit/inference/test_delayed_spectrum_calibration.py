@@ -11,6 +11,7 @@ import pytest
 from vbt.errors import Rejected, Unsound
 from vbt.inference import SpectralCalibration, calibrate_delayed_spectrum, spectral_difference
 from vbt.inference._delayed_spectrum import DelayedNetwork, strength_scaled
+from vbt.inference._delayed_spectrum_connectome_error import LARGEST_ERROR, NEEDED_ERROR
 from vbt.inference._delayed_spectrum_likelihood import COORDINATES, SpectralLikelihood
 from vbt.inference._delayed_spectrum_sbc import draw_signals, small_connectome
 from vbt.inference._delayed_spectrum_surrogate import (
@@ -123,6 +124,30 @@ def test_slower_conduction_is_told_from_the_difference(calibration):
         spectral_difference("velocity", dataclasses.replace(slower, verdict="unsound", reasons=("r",)), calibration)
     with pytest.raises(ValueError, match="same connectome"):
         spectral_difference("velocity", dataclasses.replace(slower, connectome="0"), calibration)
+
+
+def test_intervals_allow_for_the_errors_of_a_connectome_that_its_residuals_show(calibration):
+    weights, lengths, lesions = small_connectome(REGIONS, 0)
+    upper = np.triu(np.random.default_rng(8).normal(size=weights.shape), 1)
+    wrong = weights * np.exp(0.3 * (upper + upper.T))
+    found = calibrate_delayed_spectrum(
+        wrong, lengths, recording(TRUTH), RATE, region_labels=LABELS, rng_seed=0, lesion_fraction=lesions
+    )
+    assert calibration.connectome_error == 0.0
+    assert found.sound, found.reasons
+    assert 0.1 < found.connectome_error < 0.8
+    assert found.fit.chi_square == found.connectome_error / LARGEST_ERROR
+    assert any("only with errors of its weights" in warning for warning in found.warnings)
+    for name in ("velocity", "gamma"):
+        assert found.draws[name].std() > 1.5 * calibration.draws[name].std()
+        _, low, high = found.interval(name)
+        assert low < TRUTH[name] < high
+
+
+def test_a_recording_with_its_channels_exchanged_is_beyond_any_error_of_the_connectome():
+    found = calibrated(recording(TRUTH)[:, [3, 5, 0, 7, 1, 6, 2, 4]])
+    assert not found.sound
+    assert any(NEEDED_ERROR in reason for reason in found.reasons)
 
 
 def test_a_recording_of_another_kind_is_refused():
