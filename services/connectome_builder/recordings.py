@@ -11,6 +11,7 @@ import nibabel as nib
 from connectome_builder.prepared import Prepared
 from vbt.api.event.v1 import event_pb2
 from vbt.connectome import Connectome, Tracts, lesion_fractions
+from vbt.dicom import noted_frames
 from vbt.electrophysiology import ChannelCheck, SensorRecording, require_usable, without
 from vbt.errors import Rejected
 
@@ -93,7 +94,22 @@ def _lesions(
         limit="≥ 1",
         passed=crossed > 0,
     )
-    return artifact, [check]
+    return artifact, [check, *_frames(mask)]
+
+
+def _frames(mask: nib.Nifti1Image) -> Iterator[event_pb2.Check]:
+    """Lesions are laid over tracts in the T1's frame; where they were drawn in another, a person must look."""
+    differing = noted_frames(mask)
+    if differing is None:
+        return
+    where = f"differs from that of {' and '.join(differing)}" if differing else "is that of T1 and diffusion"
+    yield event_pb2.Check(
+        code="lesions-frame-of-reference",
+        label=f"Lesions: the frame of reference that they were drawn in {where}",
+        value=len(differing),
+        limit="that of the T1",
+        passed="T1" not in differing,
+    )
 
 
 def _labels(message: event_pb2.ConnectomeBuilt, prepared: Prepared) -> nib.Nifti1Image:

@@ -6,15 +6,19 @@ Artifacts, rows, audit entry and event are one transaction, behind the same cons
 from __future__ import annotations
 
 import base64
+import dataclasses
+import gzip
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import sqlalchemy as sa
 
 from dicom_ingest.intake import STAGE as RECEIVE
 from vbt.api.event.v1 import event_pb2
+from vbt.dicom import note_frames
 from vbt.errors import NotYet, Rejected
 from vbt.platform import audit, cases, events, stages, state, wire
 from vbt.platform.audit import AuditEntry, ConsentDecision, entry_id
@@ -58,6 +62,7 @@ class Attacher:
 
     Parameters
     ----------
+    pseudonym : the site's, as reading the study used it for the frames of reference of its images
     software : of dicom_ingest, in whose name the event goes
     actor, operator : for the trail: the command, and who gave it
     """
@@ -65,6 +70,7 @@ class Attacher:
     engine: sa.Engine
     objects: Objects
     policy: ConsentPolicy
+    pseudonym: Callable[[str], str]
     software: Software
     actor: str
     operator: str
@@ -94,7 +100,8 @@ class Attacher:
             study = _study(case)
             known = recordings_of(connection, case_id)
             before = {recording.kind: recording.content.sha256 for recording in known}
-            artifacts = {content.kind: self._kept(content) for content in contents}
+            frames = _frames(case)
+            artifacts = {content.kind: self._kept(self._compared(content, frames)) for content in contents}
             wanted = protocol or _protocol({*_kinds(known), *artifacts}, case.protocol)
             same = all(before.get(_WIRE_KINDS[kind]) == artifact.sha256 for kind, artifact in artifacts.items())
             if same and wanted == case.protocol:
@@ -105,6 +112,16 @@ class Attacher:
             publish(connection, self._event(connection, revised, consent))
             audit.record(connection, self._entry(revised, consent, artifacts))
             return _attached(revised, recordings_of(connection, case_id), changed=True)
+
+    def _compared(self, content: Content, frames: Mapping[str, str]) -> Content:
+        """A mask with a note of the study's images that it does not share the frame of reference with."""
+        if not (content.frame_of_reference_uid and frames):
+            return content
+        drawn = frame_key(self.pseudonym, content.frame_of_reference_uid)
+        mask = nib.Nifti1Image.from_bytes(gzip.decompress(content.content))
+        note_frames(mask, [name for name, frame in frames.items() if frame != drawn])
+        noted = gzip.compress(mask.to_bytes(), compresslevel=6, mtime=0)
+        return dataclasses.replace(content, content=noted, frame_of_reference_uid="")
 
     def _kept(self, content: Content) -> event_pb2.Artifact:
         return wire.to_wire(self.objects.put(content.content, content.media_type, content.name))
@@ -187,6 +204,17 @@ def recordings_of(connection: sa.Connection, case_id: str) -> list[event_pb2.Rec
         for row in connection.execute(here)
     ]
     return sorted(found, key=lambda recording: recording.kind)
+
+
+def frame_key(pseudonym: Callable[[str], str], uid: str) -> str:
+    """What is kept of a frame of reference's UID: as good for telling two apart."""
+    return pseudonym(f"frame of reference {uid}")
+
+
+def _frames(case: Case) -> Mapping[str, str]:
+    """Keys of the frames of reference of the study's images, by what the images show; empty of an older study."""
+    found = next((stage.detail.get("frames") for stage in case.stages if stage.stage == INGEST), None)
+    return dict(found or {})
 
 
 def _require_known(protocol: str | None) -> None:

@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import nibabel as nib
 import sqlalchemy as sa
 from pydicom import dcmread
 
-from dicom_ingest.attachment import recordings_of
+from dicom_ingest.attachment import frame_key, recordings_of
 from vbt.api.event.v1 import event_pb2
 from vbt.dicom import (
     InventoryEntry,
@@ -27,6 +27,7 @@ from vbt.dicom import (
     anatomical_volume,
     deidentify,
     diffusion_volumes,
+    frame_of_reference_uid,
     functional_volumes,
     patient_identity,
     read_study,
@@ -55,11 +56,13 @@ class StudyReader:
     Parameters
     ----------
     deidentification_key : keys the replacement UIDs and date offsets; the same for all studies of a site
+    pseudonym : the site's, for the frames of reference of the images
     """
 
     objects: Objects
     vault: Vault
     deidentification_key: bytes
+    pseudonym: Callable[[str], str]
 
     def __call__(self, event: Event, context: StageContext) -> Effects:
         received = wire.decode(event, event_pb2.StudyReceived)
@@ -76,6 +79,7 @@ class StudyReader:
             # Nothing is kept before all of it could be read: an erasure finds what the trail names, and the trail of a
             # refused study names no artifact.
             archive = self._put(_archive(Path(directory)), "application/x-tar", "deidentified.tar")
+        frames = _frames(chosen, self.pseudonym)
         artifacts = {role: self._put(*volume) for role, volume in volumes.items()}
         with reading(context.engine) as connection:
             attached = recordings_of(connection, event.subject)
@@ -98,7 +102,11 @@ class StudyReader:
             action="study.ingested",
             summary=f"{len(paths)} images in {len(study.series)} series; {', '.join(artifacts)} read from {used}",
             outputs=[archive, *artifacts.values()],
-            figures={"inventory": [_facts(entry) for entry in study.inventory()], "instances": len(paths)},
+            figures={
+                "inventory": [_facts(entry) for entry in study.inventory()],
+                "instances": len(paths),
+                "frames": frames,
+            },
             apply=[lambda connection: self.vault.seal(connection, event.subject, identity.to_dict())],
         )
 
@@ -112,6 +120,15 @@ class StudyReader:
 
     def _put(self, content: bytes, media_type: str, name: str) -> event_pb2.Artifact:
         return wire.to_wire(self.objects.put(content, media_type, name))
+
+
+def _frames(chosen: ProtocolSet, pseudonym: Callable[[str], str]) -> dict[str, str]:
+    """Keys of the frames of reference that lesions may be drawn in, where the images name them."""
+    uids = {
+        name: frame_of_reference_uid(series.instances[0].path)
+        for name, series in (("T1", chosen.t1), ("diffusion", chosen.diffusion))
+    }
+    return {name: frame_key(pseudonym, uid) for name, uid in uids.items() if uid}
 
 
 def _archive(directory: Path) -> bytes:

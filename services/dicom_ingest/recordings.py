@@ -9,13 +9,13 @@ import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from vbt.dicom import lesion_mask
+from vbt.dicom import frame_of_reference_uid, lesion_mask
 from vbt.electrophysiology import ChannelCheck, Kind, SensorRecording, read_seeg, read_sensors, require_usable
 from vbt.errors import Rejected
 
@@ -47,6 +47,7 @@ class Content:
     name : of the artifact, never of the file
     summary : for people
     checks : with the channels that fail them; they are left out once the connectome is known
+    frame_of_reference_uid : of a DICOM Segmentation, to be compared with the study's; it is not kept
     """
 
     kind: str
@@ -55,6 +56,7 @@ class Content:
     name: str
     summary: str
     checks: tuple[ChannelCheck, ...] = ()
+    frame_of_reference_uid: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +112,9 @@ def sensors(path: Path, kind: Kind, electrodes: Path | None) -> Content:
 def lesions(path: Path) -> Content:
     """A mask, NIfTI or DICOM Segmentation, in scanner coordinates; only its voxels and its place are kept.
 
-    Whether it was drawn in the T1's frame of reference is not known here, for de-identification keeps none: that the
-    mask lies within the brain of the T1 is checked once the connectome is built.
+    Whether a Segmentation was drawn in the T1's frame of reference is told when it is attached, where the site's
+    pseudonyms of the study's frames are; that the mask lies within the brain of the T1 is checked once the connectome
+    is built.
 
     Raises
     ------
@@ -137,6 +140,7 @@ def lesions(path: Path) -> Content:
         media_type="application/x-nifti+gzip",
         name="lesion-mask.nii.gz",
         summary=f"lesions of {volume:.1f} mL",
+        frame_of_reference_uid=frame_of_reference_uid(path) if _is_dicom(path) else "",
     )
 
 

@@ -14,6 +14,7 @@ from standalone.suite import Ports, SuiteSettings
 from vbt.clinical.applications import NAMES
 from vbt.errors import Rejected
 from vbt.platform.erasure import operator
+from vbt.platform.keys import SiteKeys
 from vbt.platform.policy import ConsentPolicy
 from vbt.platform.runtime import open_objects
 from vbt.platform.software import this_software
@@ -40,6 +41,7 @@ def attach(
         engine=engine,
         objects=open_objects(settings),
         policy=ConsentPolicy(settings.policy.consent_default),
+        pseudonym=SiteKeys(settings.keys_directory).pseudonym,
         software=this_software(INGEST),
         actor="vbt attach",
         operator=operator(),

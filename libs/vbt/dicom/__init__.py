@@ -5,6 +5,9 @@ from vbt.dicom._deidentification import deidentify_with_evidence as deidentify_w
 from vbt.dicom._encapsulated_report import ObjectReference as ObjectReference
 from vbt.dicom._encapsulated_report import encapsulated_report as encapsulated_report
 from vbt.dicom._encapsulated_report import references as references
+from vbt.dicom._frame_of_reference import frame_of_reference_uid as frame_of_reference_uid
+from vbt.dicom._frame_of_reference import note_frames as note_frames
+from vbt.dicom._frame_of_reference import noted_frames as noted_frames
 from vbt.dicom._identity import PatientIdentity as PatientIdentity
 from vbt.dicom._identity import patient_identity as patient_identity
 from vbt.dicom._instance import UNPARSABLE as UNPARSABLE

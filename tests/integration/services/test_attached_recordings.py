@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gzip
 import json
 import time
@@ -20,7 +21,7 @@ from opentelemetry.trace import INVALID_SPAN
 from connectome_builder import __main__ as connectome_builder
 from connectome_builder.handlers import ConnectomeBuilder
 from connectome_builder.settings import BuilderSettings
-from dicom_ingest.attachment import Attacher
+from dicom_ingest.attachment import Attacher, frame_key
 from dicom_ingest.recordings import Content, resection
 from dicom_ingest.servicer import DicomServicer
 from dicom_ingest.upload import Uploads
@@ -55,9 +56,9 @@ class Line:
         for name in ("diffusion", "gradients", "t1"):
             getattr(self.study, name).CopyFrom(self._kept(name.encode(), name))
         self.built = self._built()
-        self._finish("dicom_ingest", self.study, {})
+        self.finish("dicom_ingest", self.study, {})
         figures = {"rng_seed": 3, "connectome": "2 regions", "summary": "2 regions"}
-        self._finish("connectome_builder", self.built, figures)
+        self.finish("connectome_builder", self.built, figures)
 
     def attach(self, *contents: Content) -> Event:
         """Attach and give the event that goes out."""
@@ -75,6 +76,7 @@ class Line:
             engine=self.runtime.engine,
             objects=self.runtime.objects,
             policy=ConsentPolicy(),
+            pseudonym=self.runtime.keys.pseudonym,
             software=this_software("dicom_ingest"),
             actor="t",
             operator="t",
@@ -138,7 +140,7 @@ class Line:
             verdict=event_pb2.VERDICT_SOUND,
         )
 
-    def _finish(
+    def finish(
         self, stage: str, message: event_pb2.StudyIngested | event_pb2.ConnectomeBuilt, more: dict[str, object]
     ) -> None:
         detail = {"result": base64.b64encode(message.SerializeToString()).decode(), **more}
@@ -162,6 +164,34 @@ def test_lesions_become_the_share_of_the_tract_that_they_cross(line: Line) -> No
     assert lesioned.fraction[0, 1] == pytest.approx(0.5, abs=0.11)
     assert {check.code: check.value for check in message.quality} == {"streamlines": 10, "lesions-tracts": 1}
     assert message.verdict == event_pb2.VERDICT_SOUND
+
+
+@pytest.mark.parametrize(
+    ("drawn", "told", "passed"),
+    [
+        ("1.2.3", "is that of T1 and diffusion", True),
+        ("1.2.4", "differs from that of diffusion", True),
+        ("1.2.5", "differs from that of T1 and diffusion", False),
+    ],
+)
+def test_a_segmentation_of_another_frame_of_reference_is_flagged_by_name(
+    line: Line, drawn: str, told: str, passed: bool
+) -> None:
+    uids = {"T1": drawn if passed else "1.2.3", "diffusion": "1.2.3"}
+    frames = {name: frame_key(line.runtime.keys.pseudonym, uid) for name, uid in uids.items()}
+    line.finish("dicom_ingest", line.study, {"frames": frames})
+    mask = dataclasses.replace(_mask(slice(18, 22), slice(5, 10), slice(8, 12)), frame_of_reference_uid=drawn)
+    event = line.attach(mask)
+    (attached,) = event_pb2.RecordingAttached.FromString(event.value).recordings
+    kept = gzip.decompress(line.runtime.objects.get(wire.from_wire(attached.content)))
+    assert drawn.encode() not in kept
+    message = line.built_from(event)
+    (check,) = [check for check in message.quality if check.code == "lesions-frame-of-reference"]
+    assert check.label == f"Lesions: the frame of reference that they were drawn in {told}"
+    assert check.passed is passed
+    assert (message.verdict == event_pb2.VERDICT_REVIEW) is not passed
+    again = line.built_from(line.attach(_seeg(outside=0)))
+    assert [check.code for check in again.quality].count("lesions-frame-of-reference") == 1
 
 
 def test_a_mask_of_another_head_stops_the_case_and_a_better_one_goes_on(line: Line) -> None:

@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGBaseline8Bit
 
+from dicom_ingest.attachment import frame_key
 from dicom_ingest.handlers import StudyReader
 from dicom_ingest.settings import IngestSettings
 from vbt.api.event.v1.event_pb2 import StudyReceived
@@ -24,7 +25,7 @@ from vbt.platform.events import STUDY_RECEIVED, Event
 from vbt.platform.runtime import Runtime, open_runtime
 from vbt.platform.settings import read_settings
 from vbt.platform.software import this_software
-from vbt.platform.stage_context import StageContext
+from vbt.platform.stage_context import Effects, StageContext
 from vbt.synthetic import PatientSettings, make_patient, write_dicom
 
 PERMIT = ConsentDecision(decision="permit", basis="site-default")
@@ -66,6 +67,14 @@ def test_a_study_whose_pixels_cannot_be_decoded_leaves_no_artifact(runtime: Runt
     assert kept_objects(runtime) == []
 
 
+def test_the_frames_of_reference_of_t1_and_diffusion_are_kept_as_pseudonyms(runtime: Runtime, study: Path) -> None:
+    uids = {str(dcmread(path, stop_before_pixels=True).FrameOfReferenceUID) for path in study.rglob("*.dcm")}
+    (uid,) = uids  # one session
+    frames = read(runtime, study).detail["frames"]
+    assert frames == dict.fromkeys(("T1", "diffusion"), frame_key(runtime.keys.pseudonym, uid))
+    assert uid not in str(frames)
+
+
 def test_a_spool_that_is_out_of_reach_refuses_no_study(runtime: Runtime, tmp_path: Path) -> None:
     folder = tmp_path / "spool"
     folder.mkdir()
@@ -75,7 +84,7 @@ def test_a_spool_that_is_out_of_reach_refuses_no_study(runtime: Runtime, tmp_pat
     assert later.value.code == "spool-unreachable"
 
 
-def read(runtime: Runtime, study: Path, *, gone: bool = False) -> None:
+def read(runtime: Runtime, study: Path, *, gone: bool = False) -> Effects:
     with runtime.engine.begin() as connection:
         case = cases.create_case(connection, study_key="study", protocol="resting_state")
         for path in study.rglob("*.dcm"):
@@ -100,7 +109,12 @@ def read(runtime: Runtime, study: Path, *, gone: bool = False) -> None:
         given_up=lambda: False,
         permit=lambda _connection: PERMIT,
     )
-    StudyReader(objects=runtime.objects, vault=runtime.vault, deidentification_key=bytes(32))(event, context)
+    return StudyReader(
+        objects=runtime.objects,
+        vault=runtime.vault,
+        deidentification_key=bytes(32),
+        pseudonym=runtime.keys.pseudonym,
+    )(event, context)
 
 
 def kept_objects(runtime: Runtime) -> list[Path]:

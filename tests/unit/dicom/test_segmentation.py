@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import highdicom
+import nibabel as nib
 import numpy as np
 import pytest
 from highdicom.sr.coding import CodedConcept
@@ -12,6 +13,7 @@ from pydicom import Dataset, dcmread
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
+from vbt.dicom._frame_of_reference import frame_of_reference_uid, note_frames, noted_frames
 from vbt.dicom._segmentation import lesion_mask
 from vbt.errors import Rejected
 
@@ -145,6 +147,17 @@ def test_another_frame_of_reference_is_refused_where_it_is_known(tmp_path):
         lesion_mask(path, frame_of_reference_uid=generate_uid())
     assert refused.value.code == "segmentation-of-another-frame"
     assert FRAME not in str(refused.value)
+
+
+def test_the_frame_of_reference_is_read_and_a_note_of_those_it_differs_from_survives_the_file(tmp_path):
+    path = written(tmp_path, drawn(), geometry(), LESION)
+    assert frame_of_reference_uid(path) == FRAME
+    assert frame_of_reference_uid(tmp_path / "missing.dcm") == ""
+    mask = lesion_mask(path)
+    assert noted_frames(mask) is None
+    for names in ((), ("T1",), ("T1", "diffusion")):
+        note_frames(mask, names)
+        assert noted_frames(nib.Nifti1Image.from_bytes(mask.to_bytes())) == names
 
 
 def test_segments_of_other_categories_only_are_refused(tmp_path):
