@@ -112,6 +112,10 @@ class Posterior:
         """Unconstrained points by the names of the model's sites."""
         return {name: np.asarray(value) for name, value in jax.vmap(self._unravel)(jnp.asarray(z)).items()}
 
+    def joined(self, sites: Mapping[str, np.ndarray]) -> Float[np.ndarray, " dimension"]:
+        """The unconstrained point at these values of the model's sites: the inverse of `split` for one point."""
+        return np.asarray(ravel_pytree({name: jnp.asarray(value) for name, value in sites.items()})[0])
+
     def mode(self, data: Any, *, starts: int, rng_seed: int) -> Mode:
         """The best of several L-BFGS descents from overdispersed starts, with its curvature by central differences."""
         rng = np.random.default_rng(rng_seed)

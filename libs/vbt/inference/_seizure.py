@@ -42,6 +42,7 @@ from vbt.inference._seizure_model import (
 )
 from vbt.inference._seizure_posterior import posterior_of
 from vbt.inference._seizure_search import Search, search
+from vbt.inference._seizure_sides import Sides, one_side
 from vbt.simulation import one_blas_thread, record
 
 SECONDS_PER_UNIT = 2.0
@@ -169,10 +170,11 @@ def calibrate_seizure(
             tell=lambda message, fraction: tell(message, 0.2 * fraction),
             checkpoint=checkpoint,
         )
-        fit = fit_of(posterior, observed, found)
+        sides, found = one_side(posterior, observed, found)
+        fit = fit_of(posterior, sides.observed, found)
         sampled = sample(
             posterior,
-            observed,
+            sides,
             found,
             fit,
             settings=(warmup, draws, rounds),
@@ -181,7 +183,7 @@ def calibrate_seizure(
             checkpoint=checkpoint,
         )
         tell("checking the fit", 0.95)
-        inferred = Inferred(posterior, observed, found, fit, sampled, units, region_labels)
+        inferred = Inferred(posterior, sides, found, fit, sampled, units, region_labels)
         calibration = _calibration(
             inferred, gain, feature, sampling_period, seconds_per_unit, sensor_labels, rng_seed, weights
         )
@@ -210,7 +212,7 @@ def _residual(
 
 def sample(
     posterior: Posterior,
-    observed: ObservedSeizure,
+    sides: Sides,
     found: Search,
     fit: FitDiagnostics,
     *,
@@ -229,10 +231,10 @@ def sample(
     begins = found.modes[np.arange(CHAINS) % max(found.agreeing, 1)]
 
     def enough(so_far: Draws) -> bool:
-        return not gate(diagnose_draws(posterior, observed, so_far), diagnose_sampler(so_far), fit=fit)
+        return not gate(diagnose_draws(posterior, sides, so_far), diagnose_sampler(so_far), fit=fit)
 
     return posterior.sample(
-        observed,
+        sides.observed,
         found.mode,
         warmup=warmup,
         draws=draws,
@@ -247,16 +249,18 @@ def sample(
     )
 
 
-def constrained(posterior: Posterior, observed: ObservedSeizure, sampled: Draws) -> dict[str, np.ndarray]:
-    """Draws by name in the model's units, ``(chain, draw, …)``."""
+def constrained(posterior: Posterior, sides: Sides, sampled: Draws) -> dict[str, np.ndarray]:
+    """Draws by name in the model's units, ``(chain, draw, …)``, regions on the other side included."""
     chains, count, dimension = sampled.unconstrained.shape
-    flat = posterior.constrained(sampled.unconstrained.reshape(-1, dimension), observed)
+    every = sampled.unconstrained.reshape(-1, dimension)
+    flat = posterior.constrained(every, sides.observed)
+    flat["eta_value"] = sides.crossed(flat["eta_value"], posterior.split(every)["equilibrium"], flat["K_value"])
     return {name.removesuffix("_value"): value.reshape(chains, count, *value.shape[1:]) for name, value in flat.items()}
 
 
 def diagnose_draws(
     posterior: Posterior,
-    observed: ObservedSeizure,
+    sides: Sides,
     sampled: Draws,
     labels: tuple[str, ...] | None = None,
     units: Units | None = None,
@@ -266,12 +270,12 @@ def diagnose_draws(
     Excitability of a region that the sensors do not see is withheld, so it is held to a nuisance's limits.
     """
     chains, count, dimension = sampled.unconstrained.shape
-    value = constrained(posterior, observed, sampled)
+    value = constrained(posterior, sides, sampled)
     standard = {
         name: part.reshape(chains, count, *part.shape[1:])
         for name, part in posterior.split(sampled.unconstrained.reshape(-1, dimension)).items()
     }
-    of_eta = (value["eta"] - np.asarray(observed.prior_mean)) / ETA_SCALE
+    of_eta = (value["eta"] - np.asarray(sides.observed.prior_mean)) / ETA_SCALE
     found = []
     for region in range(of_eta.shape[-1]):
         name = f"eta[{labels[region] if labels else region}]"
@@ -309,7 +313,7 @@ class Inferred:
     """A posterior with its draws, and what its verdict rests on."""
 
     posterior: Posterior
-    observed: ObservedSeizure
+    sides: Sides
     found: Search
     fit: FitDiagnostics
     sampled: Draws
@@ -318,11 +322,11 @@ class Inferred:
 
     @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:
-        return in_feature_units(constrained(self.posterior, self.observed, self.sampled), self.units)
+        return in_feature_units(constrained(self.posterior, self.sides, self.sampled), self.units)
 
     @functools.cached_property
     def parameters(self) -> tuple[ParameterDiagnostics, ...]:
-        return diagnose_draws(self.posterior, self.observed, self.sampled, self.region_labels, self.units)
+        return diagnose_draws(self.posterior, self.sides, self.sampled, self.region_labels, self.units)
 
     @functools.cached_property
     def sampler(self) -> SamplerDiagnostics:
@@ -334,7 +338,7 @@ class Inferred:
 
     @functools.cached_property
     def residual(self) -> Float[np.ndarray, "time sensor"]:
-        return _residual(self.posterior, self.observed, self.found)[0]
+        return _residual(self.posterior, self.sides.observed, self.found)[0]
 
     def reasons(self, checks: tuple[PredictiveCheck, ...], onset: np.ndarray) -> tuple[str, ...]:
         """Why the posterior must not be reported: the gate's reasons, and that nothing seizes or nothing is seen."""
@@ -350,7 +354,7 @@ def activities(inferred: Inferred, which: np.ndarray) -> Float[np.ndarray, "draw
     """x of every region over the recording at some draws, chains end to end."""
     flat = {name: inferred.draws[name].reshape(-1, *inferred.draws[name].shape[2:])[which] for name in _STATE}
     eta, coupling, x, z = (jnp.asarray(flat[name]) for name in _STATE)
-    return np.asarray(_activities(inferred.observed, (eta, coupling, x, z)))
+    return np.asarray(_activities(inferred.sides.observed, (eta, coupling, x, z)))
 
 
 _STATE = ("eta", "K", "x0", "z0")
@@ -413,7 +417,7 @@ def _calibration(
                 "warmup_and_draws": list(inferred.sampled.energy.shape),
             },
             seeds=(rng_seed,),
-            dt=float(inferred.observed.dt),
+            dt=float(inferred.sides.observed.dt),
             precision="double",
             batch_shape=(CHAINS,),
         ),

@@ -52,6 +52,7 @@ def observe(
         gain=jnp.asarray(gain / units.gain, dtype=float),
         values=jnp.asarray((feature - units.centre) / units.scale, dtype=float),
         prior_mean=jnp.asarray(prior_mean, dtype=float),
+        side=jnp.zeros(len(weights)),
         dt=jnp.asarray(units_per_sample / substeps, dtype=float),
         substeps=substeps,
     )

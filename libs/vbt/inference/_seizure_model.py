@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from vbt.simulation import Epileptor2D
@@ -36,35 +37,46 @@ PRIORS: dict[str, tuple[str, float, float]] = {
     "baseline": ("log-normal", math.log(0.1), 2.0),
 }
 EQUILIBRIUM = (-2.0, 0.5)  # location and scale of the sampler's coordinate x*; that of the prior of η, roughly
+SMOOTHED = 0.2  # of the scale: how near to leaving rest the coordinate begins to bend
 SITES = ("equilibrium", *(name for name in PRIORS if name != "eta"))
 PER_REGION = ("equilibrium", "x", "z")
 
 
-def threshold(tau0: float = TAU0) -> float:
-    """Excitability above which an uncoupled region leaves rest: the Hopf bifurcation, −2.0369 for τ0 = 10.
+def leaving_rest(tau0: float = TAU0) -> float:
+    """The resting state x* above which a region leaves rest: a Hopf bifurcation, −1.3079 for τ0 = 10.
 
-    There the trace vanishes, 3x² + 4x + 1/τ0 = 0; and z = 1 − x³ − 2x² + I1 = 4(x − η).
+    There the trace vanishes, 3x² + 4x + 1/τ0 = 0, whatever arrives from others.
     """
-    x = (-2.0 - math.sqrt(4.0 - 3.0 / tau0)) / 3.0
+    return (-2.0 - math.sqrt(4.0 - 3.0 / tau0)) / 3.0
+
+
+def threshold(tau0: float = TAU0) -> float:
+    """Excitability above which an uncoupled region leaves rest, −2.0369 for τ0 = 10.
+
+    There z = 1 − x³ − 2x² + I1 = 4(x − η).
+    """
+    x = leaving_rest(tau0)
     return x - 0.25 * (1.0 - x**3 - 2.0 * x**2 + I1)
 
 
 @functools.partial(
     jax.tree_util.register_dataclass,
-    data_fields=("weights", "gain", "values", "prior_mean", "dt"),
+    data_fields=("weights", "gain", "values", "prior_mean", "side", "dt"),
     meta_fields=("substeps",),
 )
 @dataclass(frozen=True, kw_only=True)
 class ObservedSeizure:
     """What the model is conditioned on; passed as an argument, so that a new patient compiles nothing.
 
-    ``weights`` are divided by their largest row sum; ``substeps`` Heun steps of ``dt`` lead from sample to sample.
+    ``weights`` are divided by their largest row sum; ``substeps`` Heun steps of ``dt`` lead from sample to sample. A
+    region's ``side`` is 1 or −1 where only resting states above or below `leaving_rest` are considered, 0 where all.
     """
 
     weights: Float[Array, "region region"]
     gain: Float[Array, "sensor region"]
     values: Float[Array, "time sensor"]
     prior_mean: Float[Array, " region"]
+    side: Float[Array, " region"]
     dt: Float[Array, ""]
     substeps: int
 
@@ -126,6 +138,29 @@ def excitability(weights: Any, equilibrium: Any, coupling: Any) -> Any:
     return x - 0.25 * (1.0 - x**3 - 2.0 * x**2 + I1 + coupling * difference)
 
 
+def resting(side: Any, coordinate: Any) -> tuple[Any, Any]:
+    """x* of every region at the sampler's coordinate, and the logarithm of its slope.
+
+    Where a region leaves rest the likelihood falls off a cliff: it bursts, and its sensors show nothing of it. A
+    sampler that runs into fifty such cliffs gets nowhere. On one side of them x* = c ± s·log(1 + exp ±(X − c)/s) never
+    arrives at c and is X a little farther off.
+    """
+    edge, wide = leaving_rest(), SMOOTHED * EQUILIBRIUM[1]
+    plain = EQUILIBRIUM[0] + EQUILIBRIUM[1] * coordinate
+    away = side * (plain - edge) / wide
+    bounded = edge + side * wide * jax.nn.softplus(away)
+    slope = jnp.where(side == 0, 0.0, jax.nn.log_sigmoid(away)) + math.log(EQUILIBRIUM[1])
+    return jnp.where(side == 0, plain, bounded), slope
+
+
+def coordinate_of(side: Float[np.ndarray, " region"], x: Float[np.ndarray, " region"]) -> Float[np.ndarray, " region"]:
+    """The sampler's coordinate at x*, on its region's side: the inverse of `resting`."""
+    edge, wide = leaving_rest(), SMOOTHED * EQUILIBRIUM[1]
+    away = np.maximum(np.abs(x - edge) / wide, 1e-6)
+    plain = edge + side * wide * (away + np.log(-np.expm1(-away)))
+    return np.asarray((np.where(side == 0, x, plain) - EQUILIBRIUM[0]) / EQUILIBRIUM[1])
+
+
 def parameters(observed: ObservedSeizure, standard: dict[str, Array]) -> tuple[dict[str, Array], Array]:
     """Parameters from the sampler's coordinates, and what turns a standard normal density there into the prior's.
 
@@ -134,10 +169,10 @@ def parameters(observed: ObservedSeizure, standard: dict[str, Array]) -> tuple[d
     from x* to η is one to one: its Jacobian is strictly diagonally dominant for every x* and K > 0.
     """
     site = {name: of_normal(name, standard[name]) for name in PRIORS if name != "eta"}
-    equilibrium = EQUILIBRIUM[0] + EQUILIBRIUM[1] * standard["equilibrium"]
+    equilibrium, slope = resting(observed.side, standard["equilibrium"])
     site["eta"] = excitability(observed.weights, equilibrium, site["K"])
     own = 0.75 * equilibrium**2 + equilibrium + 1.0 + 0.25 * site["K"] * observed.weights.sum(axis=1)
     jacobian = jnp.diag(own) - 0.25 * site["K"] * observed.weights
     prior = -0.5 * (((site["eta"] - observed.prior_mean) / ETA_SCALE) ** 2).sum()
-    change = jnp.linalg.slogdet(jacobian)[1] + len(equilibrium) * math.log(EQUILIBRIUM[1] / ETA_SCALE)
+    change = jnp.linalg.slogdet(jacobian)[1] + slope.sum() - len(equilibrium) * math.log(ETA_SCALE)
     return site, prior + change + 0.5 * (standard["equilibrium"] ** 2).sum()

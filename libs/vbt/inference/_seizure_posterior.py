@@ -40,6 +40,7 @@ def _posterior(regions: int, sensors: int, samples: int, substeps: int) -> Poste
         gain=jnp.ones((sensors, regions)),
         values=jnp.ones((samples, sensors)),
         prior_mean=jnp.ones(regions),
+        side=jnp.zeros(regions),
         dt=jnp.asarray(0.1),
         substeps=substeps,
     )

@@ -44,6 +44,7 @@ from vbt.inference._seizure_model import (
 AGREEING = 5.0  # nats
 _PROMISING = 100.0  # nats by which ends of one valley still differ before the last polish
 _POLISHED = 8
+_DEEPER = 0.1  # nats
 _ENOUGH = 4  # starts that agree: one for every chain
 # Segments in model time, the scale of the gaps between them, iterations, and whether the noise is a parameter yet.
 _ANNEALING = ((2.5, 0.3, 80, False), (5.0, 0.05, 60, False), (10.0, 0.03, 80, True))
@@ -102,7 +103,7 @@ def search(
         potentials.append(objective(at)[0])
         save_arrays(checkpoint, "search", {"modes": np.stack(modes), "potentials": np.array(potentials)})
     tell("curvature", 1.0)
-    return _polished(posterior, observed, np.stack(modes), np.array(potentials))
+    return polished(posterior, observed, np.stack(modes), np.array(potentials))
 
 
 def _agreeing(potentials: list[float]) -> int:
@@ -114,12 +115,12 @@ def _descend(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], start:
     return scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x
 
 
-def _polished(posterior: Posterior, observed: ObservedSeizure, modes: np.ndarray, potentials: np.ndarray) -> Search:
-    """Every promising end once more, in the coordinates in which the best one's valley is round."""
-    best = modes[np.argmin(potentials)]
-    for _ in range(2):
-        covariance = posterior.curvature(best, observed)
-        factor = np.linalg.cholesky(covariance)
+def polished(posterior: Posterior, observed: ObservedSeizure, modes: np.ndarray, potentials: np.ndarray) -> Search:
+    """Every promising end once more, where the best one's valley is round, until none gets any deeper."""
+    deepest = np.inf
+    while potentials.min() < deepest - _DEEPER:
+        deepest = potentials.min()
+        factor = np.linalg.cholesky(posterior.curvature(modes[np.argmin(potentials)], observed))
 
         def whitened(u: np.ndarray, origin: np.ndarray, factor: np.ndarray = factor) -> tuple[float, np.ndarray]:
             value, gradient = posterior.value_and_gradient(origin + factor @ u, observed)
@@ -128,11 +129,11 @@ def _polished(posterior: Posterior, observed: ObservedSeizure, modes: np.ndarray
         promising = np.argsort(potentials, kind="stable")[:_POLISHED]
         promising = promising[potentials[promising] < potentials.min() + _PROMISING]
         for i in promising:
-            u = _descend(functools.partial(whitened, origin=modes[i]), np.zeros(len(best)), 40)
+            u = _descend(functools.partial(whitened, origin=modes[i]), np.zeros(len(factor)), 60)
             modes[i] = modes[i] + factor @ u
             potentials[i] = posterior.value_and_gradient(modes[i], observed)[0]
-        best = modes[np.argmin(potentials)]
     order = np.argsort(potentials, kind="stable")
+    best = modes[order[0]]
     mode = Mode(
         location=best,
         covariance=posterior.curvature(best, observed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -21,14 +22,18 @@ from vbt.inference._seizure_model import (
     ETA_SCALE,
     SITES,
     activity,
+    coordinate_of,
     excitability,
     expected,
+    leaving_rest,
     log_likelihood,
     parameters,
+    resting,
     threshold,
 )
 from vbt.inference._seizure_posterior import posterior_of
 from vbt.inference._seizure_search import equilibrium_of, noise_of, search
+from vbt.inference._seizure_sides import Sides
 from vbt.simulation import Epileptor2D, Network, TemporalAverage, simulate
 
 REGIONS, SENSORS, SAMPLES, PERIOD = 4, 16, 60, 1.0
@@ -222,10 +227,47 @@ def test_threshold_is_where_an_uncoupled_region_loses_rest() -> None:
     assert threshold(2857.0) == pytest.approx(-2.06195, abs=1e-5)
 
 
-def test_coordinates_keep_the_prior_of_excitability() -> None:
+@pytest.mark.parametrize("side", [-1.0, 0.0, 1.0])
+def test_a_coordinate_never_crosses_to_the_other_side(side: float) -> None:
+    edge = leaving_rest()
+    with jax.enable_x64(True):
+        coordinate = jnp.linspace(-3.0, 6.0, 9001)
+        x, slope = (np.asarray(part) for part in resting(jnp.full(9001, side), coordinate))
+    numeric = np.gradient(x, np.asarray(coordinate))
+    np.testing.assert_allclose(np.exp(np.broadcast_to(slope, x.shape))[1:-1], numeric[1:-1], rtol=1e-4, atol=1e-7)
+    assert (side * (x - edge) >= 0.0).all()
+    again = coordinate_of(np.full(9001, side), x)
+    seen = np.abs(x - edge) > 1e-3
+    np.testing.assert_allclose(again[seen], np.asarray(coordinate)[seen], atol=1e-6)
+
+
+def test_as_many_draws_lie_on_the_other_side_as_its_odds_say() -> None:
+    rng = np.random.default_rng(4)
+    case, draws = _case(), 4000
+    observed = observe(case["weights"], case["gain"], case["feature"], 0.5, ETA, UNITS)
+    observed = dataclasses.replace(observed, side=jnp.asarray([1.0, -1.0, -1.0, -1.0]))
+    beyond = np.zeros((REGIONS, 7))
+    beyond[2, 4:6] = 0.125  # odds 1 to 4
+    coordinate = rng.normal(size=(draws, REGIONS)) * 0.2
+    coupling = np.full(draws, 1.0)
+    with jax.enable_x64(True):
+        x = np.asarray(resting(observed.side, coordinate)[0])
+        eta = np.stack([excitability(np.asarray(observed.weights), row, 1.0) for row in x])
+        crossed = Sides(observed, beyond).crossed(eta, coordinate, coupling)
+    moved = (crossed != eta).any(axis=1)
+    assert moved.mean() == pytest.approx(0.2, abs=0.03)
+    # A region beyond the edge leaves rest on its own, whatever it is tied to.
+    states = np.stack([equilibrium_of(np.asarray(observed.weights), row, 1.0) for row in crossed[moved][:50]])
+    assert (states[:, 2] > leaving_rest()).all()
+    assert (states[:, 1] < leaving_rest()).all()
+
+
+@pytest.mark.parametrize("side", [0.0, -1.0])
+def test_coordinates_keep_the_prior_of_excitability(side: float) -> None:
     rng = np.random.default_rng(3)
     weights, mean = _weights(rng), np.full(REGIONS, -3.0)
     observed = observe(weights, np.ones((SENSORS, REGIONS)), np.zeros((SAMPLES, SENSORS)), 0.5, mean, UNITS)
+    observed = dataclasses.replace(observed, side=jnp.full(REGIONS, side))
     with jax.enable_x64(True):
         standard = {name: jnp.asarray(rng.normal(size=(REGIONS,) if name in ("x", "z") else ())) for name in SITES}
         point = jnp.asarray(rng.normal(size=REGIONS))
@@ -238,7 +280,7 @@ def test_coordinates_keep_the_prior_of_excitability() -> None:
     wanted = scipy.stats.norm(mean, ETA_SCALE).logpdf(np.asarray(site["eta"])).sum() + log_jacobian
     assert float(correction) + scipy.stats.norm().logpdf(np.asarray(point)).sum() == pytest.approx(wanted)
     again = equilibrium_of(np.asarray(observed.weights), np.asarray(site["eta"]), float(site["K"]))
-    np.testing.assert_allclose(again, -2.0 + 0.5 * np.asarray(point), atol=1e-8)
+    np.testing.assert_allclose(again, resting(observed.side, point)[0], atol=1e-8)
     np.testing.assert_allclose(excitability(np.asarray(observed.weights), again, float(site["K"])), site["eta"])
 
 
