@@ -7,7 +7,7 @@
 Run by hand on one core; one JSON line per twin as it ends. Truths: onset zone η ≈ −1.6, propagation zone −2.5, others
 −3.4 (each ± .1), K = 1 on weights over their largest row sum, τ0 = 10, 1000 Heun steps of .1, 200 samples, noise a
 third of the feature's spread (SNR 3). 10 regions: 2 + 3 + 5, 14 sensors. 84: 7 + 10 + 67, 100 sensors. Gain: inverse
-square.
+square. On the calibrated twin the true zone is removed, and random sets of its size (`epilepsy_resection`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from epilepsy_resection import resection_beats_random
 from jaxtyping import Float
 
 from vbt.errors import TwinError
@@ -30,6 +31,7 @@ from vbt.inference._seizure_model import threshold
 PERIOD = 1.0  # s; half a unit of model time
 ZONES = {10: (2, 3), 84: (7, 10)}
 SENSORS = {10: 14, 84: 100}
+RESECTED = 25  # posterior draws on which the true zone is removed, and random sets of its size
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,14 @@ def accuracy(
     assert sampler is not None
     assert found.fit is not None
     main = [p for p in found.parameters if not p.nuisance]
+    every = np.linspace(0, eta.shape[0] * eta.shape[1] - 1, RESECTED).astype(int)
+    resection = resection_beats_random(
+        eta.reshape(-1, regions)[every],
+        found.draws["K"].reshape(-1)[every],
+        case.weights,
+        tuple(int(region) for region in np.flatnonzero(zone)),
+        seed=seed,
+    )
     return {
         "regions": regions,
         "seed": seed,
@@ -151,6 +161,9 @@ def accuracy(
         "of": regions,
         "identifiable": int(found.identifiable_regions.sum()),
         "K": found.interval("K"),
+        "free_without_zone": resection.free,
+        "free_without_random": resection.random_free,
+        "zone_beats_random": resection.beats_random,
         "chi_square": found.fit.chi_square,
         "agreeing": found.fit.starts_agreeing,
         "starts": found.fit.starts,
@@ -176,6 +189,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "precision": round(hits / chosen, 3) if chosen else float("nan"),
         "median_rmse": round(float(np.median([row["rmse"] for row in sound])), 4),
         "coverage": round(sum(row["inside"] for row in sound) / sum(row["of"] for row in sound), 3),
+        "zone_beats_random": round(float(np.mean([row["zone_beats_random"] for row in sound])), 3),
         "median_seconds": float(np.median([row["seconds"] for row in sound])),
         "median_cpu_seconds": float(np.median([row["cpu_seconds"] for row in sound])),
     }
