@@ -264,9 +264,11 @@ def _fit(targets: np.ndarray, conditions: np.ndarray, rng_seed: int) -> tuple[np
 
     with jax.enable_x64(False):
         first, second = jax.random.split(jax.random.key(rng_seed, impl="threefry2x32"))
+        sizes = targets.shape[1], conditions.shape[1]
         flow, _ = fit_to_data(
             second,
-            _flow(targets.shape[1], conditions.shape[1], first),
+            # In the one structure of all flows of this size: a new one would be compiled anew.
+            _build(*sizes)(tuple(_arrays(_flow(*sizes, first)))),
             (targets.astype(np.float32), conditions.astype(np.float32)),
             optimizer=_training()[0],
             loss_fn=_training()[1],
