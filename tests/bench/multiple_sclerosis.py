@@ -4,7 +4,7 @@
     python tests/bench/multiple_sclerosis.py velocity --seeds 20 --source simulated
     python tests/bench/multiple_sclerosis.py connectome --regions 24 --seeds 20
     python tests/bench/multiple_sclerosis.py order --seeds 20
-    python tests/bench/multiple_sclerosis.py peak
+    python tests/bench/multiple_sclerosis.py peak --seconds 300
     python tests/bench/multiple_sclerosis.py refusals --seeds 20
 
 ``velocity``: truths drawn at random, recordings drawn from the model's exact cross-spectrum or simulated by the suite

@@ -50,6 +50,7 @@ from vbt.simulation import digest, one_blas_thread, record
 
 WARMUP = 150
 DRAWS = 500
+_SHORT = 50
 ROUNDS = 3  # chains run on, up to this many times DRAWS, where the gate is not passed yet
 NO_CHAINS = SamplerDiagnostics(divergences=0, draws=1, e_bfmi=1.0, saturated=0.0)
 _NUISANCES = ("decay", "noise")
@@ -160,7 +161,7 @@ def calibrate_delayed_spectrum(
         )
         if error.admitted:
             found = widened(exact.names, found, error)
-    # A recording that the best fit does not explain is refused whatever the chains do: they need not run on.
+    # A recording that the best fit does not explain is refused whatever the chains do: short ones show what it is like.
     refused = bool(gate((), NO_CHAINS, fit=_diagnostics(fit, found, error)))
 
     def enough(posterior: Posterior, so_far: Draws) -> bool:
@@ -168,8 +169,8 @@ def calibrate_delayed_spectrum(
         return bool(hopeless) or not gate(_parameters(posterior, so_far), diagnose_sampler(so_far))
 
     settings = NutsSettings(
-        warmup=warmup,
-        draws=draws,
+        warmup=min(warmup, _SHORT) if refused else warmup,
+        draws=min(draws, 2 * _SHORT) if refused else draws,
         rounds=1 if refused else rounds,
         refits=1 if refused else len(DEGREES),
         rng_seed=rng_seed,
@@ -186,7 +187,7 @@ def calibrate_delayed_spectrum(
     if error is None:
         fit = fit_at(exact, as_coordinates(medians, exact.names)[0], rng_seed)
     diagnostics = _diagnostics(fit, found, error)
-    reasons = _reasons(parameters, sampled, diagnostics)
+    reasons = gate((), NO_CHAINS, fit=diagnostics) if refused else _reasons(parameters, sampled, diagnostics)
     inputs = {"weights": weights, "tract_lengths": tract_lengths, "signals": signals}
     optional = {"gain": gain, "lesion_fraction": lesion_fraction}
     calibration = SpectralCalibration(

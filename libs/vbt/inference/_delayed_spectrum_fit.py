@@ -79,7 +79,8 @@ class Search:
 
     def contracted(self, x: Float[np.ndarray, "draw dimension"]) -> Float[np.ndarray, "draw dimension"]:
         """Where the likelihood of draws is evaluated."""
-        return np.asarray(self.mode + (x - self.mode) @ self.contraction.T)
+        with np.errstate(invalid="ignore"):  # a draw that ran away stays away
+            return np.asarray(self.mode + (x - self.mode) @ self.contraction.T)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,9 +299,16 @@ def sample(
             # Only now are more draws worth their time; the first round is gone through again.
             draws = draws if settings.enough(posterior, draws) else nuts(settings.rounds)
             break
+        if not _spans(exact.x):
+            break
         kept.append(exact)
         around = _at_draws(names, found, x[possible], tempered(approximate - exact.values))
     return Sampled(posterior=posterior, draws=draws, fidelity=agreement)
+
+
+def _spans(x: Float[np.ndarray, "draw dimension"]) -> bool:
+    """Whether draws have a covariance: chains that stand still or run away have none."""
+    return len(x) > x.shape[1] and bool(np.linalg.matrix_rank(np.cov(x.T)) == x.shape[1])
 
 
 def _nuts(

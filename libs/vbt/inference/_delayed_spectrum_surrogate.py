@@ -155,7 +155,8 @@ def evaluate(
     found = []
     for number, point in enumerate(points):
         heard(number / len(points))
-        found.append(function.value_and_gradient(point))
+        at_all = np.isfinite(point).all()
+        found.append(function.value_and_gradient(point) if at_all else (np.inf, np.zeros_like(point)))
     values = np.array([value for value, _ in found])
     kept = np.isfinite(values)
     return Nodes(x=points[kept], values=values[kept], gradients=np.stack([g for _, g in found])[kept]), kept
@@ -247,7 +248,7 @@ class Fidelity:
 def fidelity(exact: Float[np.ndarray, " draw"], approximate: Float[np.ndarray, " draw"]) -> Fidelity:
     """From −log L of the same draws, exact and by the surrogate."""
     ratios = approximate - exact
-    if not np.isfinite(ratios).all():
+    if not (ratios.size and np.isfinite(ratios).all()):
         return Fidelity(efficiency=0.0, pareto_k=float("inf"), error=float("inf"))
     weights = np.exp(ratios - ratios.max())
     _, pareto_k = arviz.psislw(ratios)  # type: ignore[no-untyped-call]
