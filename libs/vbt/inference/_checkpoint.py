@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +23,20 @@ class Checkpoint(Protocol):
     def save(self, name: str, content: bytes) -> None:
         """Keep content under a name, whole or not at all."""
         ...
+
+
+@dataclass(frozen=True)
+class Within:
+    """A part of a checkpoint, under names of its own."""
+
+    checkpoint: Checkpoint
+    prefix: str
+
+    def load(self, name: str) -> bytes | None:
+        return self.checkpoint.load(self.prefix + name)
+
+    def save(self, name: str, content: bytes) -> None:
+        self.checkpoint.save(self.prefix + name, content)
 
 
 def load_arrays(checkpoint: Checkpoint | None, name: str) -> dict[str, np.ndarray] | None:

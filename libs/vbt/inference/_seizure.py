@@ -13,9 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vbt.inference._calibration import Calibration
-from vbt.inference._checkpoint import Checkpoint
+from vbt.inference._checkpoint import Checkpoint, Within
 from vbt.inference._gate import (
     CHI_SQUARE_LIMIT,
+    DIVERGENCE_LIMIT,
     SHRINKAGE_LIMIT,
     STARTS_LIMIT,
     FitDiagnostics,
@@ -51,6 +52,7 @@ WARMUP, DRAWS, ROUNDS = 100, 150, 8  # per chain; chains run on, a round at a ti
 # The error of a trajectory's energy grows with the number of parameters: the step that a small network accepts nearly
 # always (a larger one diverges there) a large one accepts nine times of ten. Asking it for more doubles every tree.
 _TARGET_ACCEPTANCE, _TARGET_ACCEPTANCE_OF_MANY, _MANY = 0.95, 0.9, 120
+_CAREFUL = 0.99
 _SPREAD = 1.0  # of the chains' beginnings about the modes, in posterior standard deviations of every direction
 _ONSET_DRAWS = 200
 _NETWORK = ("K", "amplitude", "offset", "noise")
@@ -221,7 +223,10 @@ def sample(
     tell: Callable[[str, float], None],
     checkpoint: Checkpoint | None,
 ) -> Draws:
-    """NUTS from different modes among those that agree, spread about them; few draws where the search has failed."""
+    """NUTS from different modes among those that agree, spread about them; once more with smaller steps if they diverge.
+
+    Few draws where the search has failed.
+    """
     warmup, draws, rounds = settings
     failed = fit.chi_square > CHI_SQUARE_LIMIT or fit.starts_agreeing < STARTS_LIMIT
     if failed:
@@ -230,23 +235,32 @@ def sample(
     factor = np.linalg.cholesky(found.mode.covariance)
     begins = found.modes[np.arange(CHAINS) % max(found.agreeing, 1)]
 
-    def enough(so_far: Draws) -> bool:
-        return not gate(diagnose_draws(posterior, sides, so_far), diagnose_sampler(so_far), fit=fit)
+    most = DIVERGENCE_LIMIT * CHAINS * draws * rounds
 
-    return posterior.sample(
-        sides.observed,
-        found.mode,
-        warmup=warmup,
-        draws=draws,
-        rng_seed=rng_seed,
-        starts=begins + _SPREAD * rng.normal(size=begins.shape) @ factor.T,
-        target_acceptance=_TARGET_ACCEPTANCE if posterior.dimension < _MANY else _TARGET_ACCEPTANCE_OF_MANY,
-        max_tree_depth=5 if failed else 8,
-        enough=enough,
-        rounds=rounds,
-        progress=lambda phase, fraction, divergences: tell(f"{phase}, {divergences} divergent", fraction),
-        checkpoint=checkpoint,
-    )
+    def enough(so_far: Draws) -> bool:
+        # More draws do not take divergences away.
+        lost = int(so_far.diverging.sum()) > most
+        return lost or not gate(diagnose_draws(posterior, sides, so_far), diagnose_sampler(so_far), fit=fit)
+
+    first = _TARGET_ACCEPTANCE if posterior.dimension < _MANY else _TARGET_ACCEPTANCE_OF_MANY
+    for target in (first, _CAREFUL):
+        sampled = posterior.sample(
+            sides.observed,
+            found.mode,
+            warmup=warmup,
+            draws=draws,
+            rng_seed=rng_seed,
+            starts=begins + _SPREAD * rng.normal(size=begins.shape) @ factor.T,
+            target_acceptance=target,
+            max_tree_depth=5 if failed else 8,
+            enough=enough,
+            rounds=rounds,
+            progress=lambda phase, fraction, divergences: tell(f"{phase}, {divergences} divergent", fraction),
+            checkpoint=None if checkpoint is None else Within(checkpoint, f"{target}-"),
+        )
+        if failed or int(sampled.diverging.sum()) <= DIVERGENCE_LIMIT * sampled.diverging.size:
+            break
+    return sampled
 
 
 def constrained(posterior: Posterior, sides: Sides, sampled: Draws) -> dict[str, np.ndarray]:
