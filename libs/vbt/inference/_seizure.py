@@ -223,7 +223,7 @@ def sample(
     tell: Callable[[str, float], None],
     checkpoint: Checkpoint | None,
 ) -> Draws:
-    """NUTS from different modes among those that agree, spread about them; once more with smaller steps if they diverge.
+    """NUTS from different modes among those that agree, spread about them; again with smaller steps if it diverges.
 
     Few draws where the search has failed.
     """
