@@ -321,7 +321,7 @@ def refusals(arguments: argparse.Namespace) -> dict[str, Any]:
         "out of distribution: limit cycles": lambda s, rng, seed: s.calibrated(
             s.simulated({**s.truth(rng), "decay": -rng.uniform(20.0, 60.0)}, 60.0, rng, sigma=0.3), seed
         ),
-        "out of distribution: 40 ± 8 Hz": lambda s, rng, seed: s.calibrated(
+        "widened, not refused: 40 ± 8 Hz": lambda s, rng, seed: s.calibrated(
             s.simulated(s.truth(rng), 60.0, rng, spread=8.0), seed
         ),
         "out of distribution: another connectome": _permuted,

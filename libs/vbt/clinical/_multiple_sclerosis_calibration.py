@@ -17,7 +17,7 @@ from vbt.clinical.findings import Check
 from vbt.connectome import Connectome, LesionedTracts
 from vbt.electrophysiology import ChannelCheck, SensorRecording, require_usable, without
 from vbt.errors import Rejected
-from vbt.inference import Checkpoint, SpectralCalibration, calibrate_delayed_spectrum
+from vbt.inference import Checkpoint, SpectralCalibration, Within, calibrate_delayed_spectrum
 from vbt.simulation import one_blas_thread
 
 DRAWS = 100  # of the posterior, whose spectra are computed: enough for a 90 % interval of their quantiles
@@ -194,7 +194,7 @@ def _inferred(
             region_labels=labels,
             rng_seed=rng_seed,
             progress=lambda message, part: progress(message, begin + (end - begin) * part),
-            checkpoint=None if checkpoint is None else _Named(checkpoint, likelihood),
+            checkpoint=None if checkpoint is None else Within(checkpoint, f"{likelihood}."),
             likelihood=likelihood,
         )
 
@@ -215,20 +215,6 @@ def powers_may_stand_in(full: SpectralCalibration) -> bool:
     velocity. A model that does not explain the cross-spectrum, or a velocity that it does not identify, is a result.
     """
     return full.fit.explained and full.diagnostics("velocity").identifiable
-
-
-@dataclass(frozen=True)
-class _Named:
-    """A checkpoint whose names say which likelihood they belong to."""
-
-    store: Checkpoint
-    likelihood: str
-
-    def load(self, name: str) -> bytes | None:
-        return self.store.load(f"{self.likelihood}.{name}")
-
-    def save(self, name: str, content: bytes) -> None:
-        self.store.save(f"{self.likelihood}.{name}", content)
 
 
 def _joined_regions(connectome: Connectome) -> Int[np.ndarray, " region"]:

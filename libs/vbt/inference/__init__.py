@@ -10,6 +10,7 @@ from vbt.inference._bands import BandSpectra as BandSpectra
 from vbt.inference._bands import band_spectra as band_spectra
 from vbt.inference._calibration import Calibration as Calibration
 from vbt.inference._checkpoint import Checkpoint as Checkpoint
+from vbt.inference._checkpoint import Within as Within
 from vbt.inference._comparison import moved as moved
 from vbt.inference._delayed_spectrum import delayed_spectrum as delayed_spectrum
 from vbt.inference._delayed_spectrum import strength_scaled as strength_scaled

@@ -20,14 +20,13 @@ import scipy.optimize
 import scipy.special
 from jaxtyping import Float
 
-from vbt.inference._checkpoint import Checkpoint
+from vbt.inference._checkpoint import Checkpoint, Within
 from vbt.inference._delayed_spectrum_likelihood import COORDINATES, LOGARITHMIC, SpectralLikelihood
 from vbt.inference._delayed_spectrum_surrogate import (
     DEGREES,
     Fidelity,
     Nodes,
     Surrogate,
-    Within,
     bent_back,
     evaluate,
     fidelity,
@@ -275,6 +274,7 @@ def sample(
     around = _at_mode(names, found)
     dimension = len(around.centre)
     kept: list[Nodes] = []
+    widened: dict[str, Any] = {"pivot": found.mode, "contraction": found.contraction}
     for refit, degree in enumerate(DEGREES[: settings.refits]):
         posterior = _posterior(dimension, degree)
         within = None if checkpoint is None else Within(checkpoint, f"surrogate-{refit}-")
@@ -282,10 +282,10 @@ def sample(
         points = quasi_random(node_count(dimension, degree), dimension, settings.rng_seed + refit)
         points = _allowed(bent_back(around.centre + points @ around.factor.T, around.shift), likelihood)
         heard = part("surrogate", 0.0, 0.4)
-        kept.append(kept_nodes(within, "nodes", lambda at=points, heard=heard: evaluate(likelihood, at, heard)[0]))
+        kept.append(kept_nodes(within, "nodes", functools.partial(_values, likelihood, points, heard)))
         surrogate = fit_surrogate(
             Nodes.joined(kept), around.centre, around.factor, around.shift, around.curvature(found, scale), degree
-        )._replace(pivot=found.mode, contraction=found.contraction)
+        )._replace(**widened)
         start = _normal_mode(names, around.mean, around.covariance)
         nuts = functools.partial(_nuts, posterior, surrogate, settings, refit, start, part("", 0.4, 0.6), within)
         draws = nuts(1)
@@ -338,6 +338,10 @@ def _nuts(
         progress=lambda phase, fraction, divergent: heard(fraction, f"{phase}, {divergent} divergent"),
         checkpoint=checkpoint,
     )
+
+
+def _values(likelihood: SpectralLikelihood, points: np.ndarray, heard: Callable[..., None]) -> Nodes:
+    return evaluate(likelihood, points, heard)[0]
 
 
 def _normal_mode(names: tuple[str, ...], centre: np.ndarray, covariance: np.ndarray) -> Mode:

@@ -95,20 +95,6 @@ class Nodes:
         )
 
 
-@dataclass(frozen=True)
-class Within:
-    """A part of a checkpoint, under names of its own."""
-
-    checkpoint: Checkpoint
-    prefix: str
-
-    def load(self, name: str) -> bytes | None:
-        return self.checkpoint.load(self.prefix + name)
-
-    def save(self, name: str, content: bytes) -> None:
-        self.checkpoint.save(self.prefix + name, content)
-
-
 def kept_nodes(checkpoint: Checkpoint | None, name: str, make: Callable[[], Nodes]) -> Nodes:
     """Nodes as they were kept, or made and kept now."""
     content = checkpoint.load(name) if checkpoint is not None else None
@@ -210,7 +196,7 @@ def fit_surrogate(
     matrix = np.concatenate([part * weight[:, None] for part in design])
     target = np.concatenate([values * weight, *(slopes[:, d] * weight for d in columns)])
     coefficients = np.linalg.lstsq(matrix, target, rcond=1e-12)[0]
-    unwidened = (centre, np.eye(len(centre)))
+    unwidened: tuple[Any, ...] = (centre, np.eye(len(centre)))
     numbers: tuple[Any, ...] = (centre, whitener, shift, curvature, orders, coefficients, np.array(least))
     return Surrogate(*unwidened, *numbers)
 
