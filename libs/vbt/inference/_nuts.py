@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import threading
@@ -28,6 +29,7 @@ CHAINS = 4
 _STRIDE = 25  # draws per compiled call
 _MAX_TREE_DEPTH = 8
 _TARGET_ACCEPTANCE = 0.85
+_LONGER = 1.2
 
 Model = Callable[[Any], None]
 Progress = Callable[[str, float, int], None]
@@ -67,6 +69,26 @@ class Draws:
     def saturated(self) -> float:
         """Fraction of draws whose tree reached its largest depth."""
         return float((self.steps >= 2**self.max_tree_depth - 1).mean())
+
+
+def stretched(mode: Mode, draws: Draws) -> Mode:
+    """The mode with its covariance made longer where draws reach farther than curvature says.
+
+    Curvature is a local thing: along a bent or one-sided direction a posterior can be three times as long, and a
+    sampler whitened by curvature crosses it slowly. Only directions beyond what as many draws of unit variance would
+    show by chance are changed.
+
+    References
+    ----------
+    Marčenko & Pastur (1967), Math. USSR Sb. 1, 457: the largest eigenvalue of a sample covariance.
+    """
+    factor = np.linalg.cholesky(mode.covariance)
+    every = draws.unconstrained.reshape(-1, len(factor))
+    whitened = np.linalg.solve(factor, (every - every.mean(axis=0)).T)
+    values, directions = np.linalg.eigh(whitened @ whitened.T / len(every))
+    longer = values > _LONGER * (1.0 + np.sqrt(len(factor) / len(every))) ** 2
+    along = factor @ directions[:, longer]
+    return dataclasses.replace(mode, covariance=mode.covariance + (along * (values[longer] - 1.0)) @ along.T)
 
 
 _DRAWN = ("unconstrained", "density", "energy", "diverging", "steps")

@@ -28,7 +28,7 @@ from vbt.inference._gate import (
     gate,
     warnings_of,
 )
-from vbt.inference._nuts import CHAINS, Draws, Posterior
+from vbt.inference._nuts import CHAINS, Draws, Mode, Posterior, stretched
 from vbt.inference._seizure_checks import chi_square, recruitment, residual_checks
 from vbt.inference._seizure_feature import Units, observe, require_fitting
 from vbt.inference._seizure_model import (
@@ -49,10 +49,9 @@ from vbt.simulation import one_blas_thread, record
 SECONDS_PER_UNIT = 2.0
 STARTS, MOST_STARTS = 6, 16
 WARMUP, DRAWS, ROUNDS = 100, 150, 8  # per chain; chains run on, a round at a time, until the gate is passed
-# The error of a trajectory's energy grows with the number of parameters: the step that a small network accepts nearly
-# always (a larger one diverges there) a large one accepts nine times of ten. Asking it for more doubles every tree.
-_TARGET_ACCEPTANCE, _TARGET_ACCEPTANCE_OF_MANY, _MANY = 0.95, 0.9, 120
+_TARGET_ACCEPTANCE = 0.95
 _CAREFUL = 0.99
+_PILOT = 100  # draws per chain that show how far the posterior reaches
 _SPREAD = 1.0  # of the chains' beginnings about the modes, in posterior standard deviations of every direction
 _ONSET_DRAWS = 200
 _NETWORK = ("K", "amplitude", "offset", "noise")
@@ -223,18 +222,15 @@ def sample(
     tell: Callable[[str, float], None],
     checkpoint: Checkpoint | None,
 ) -> Draws:
-    """NUTS from different modes among those that agree, spread about them; again with smaller steps if it diverges.
+    """NUTS from different modes among those that agree, spread about them; only a pilot where the search failed.
 
-    Few draws where the search has failed.
+    The pilot says where the posterior reaches farther than the curvature at its mode; chains that diverge are run again
+    with smaller steps.
     """
     warmup, draws, rounds = settings
     failed = fit.chi_square > CHI_SQUARE_LIMIT or fit.starts_agreeing < STARTS_LIMIT
     if failed:
         warmup, draws, rounds = 25, 25, 1
-    rng = np.random.default_rng(rng_seed)
-    factor = np.linalg.cholesky(found.mode.covariance)
-    begins = found.modes[np.arange(CHAINS) % max(found.agreeing, 1)]
-
     most = DIVERGENCE_LIMIT * CHAINS * draws * rounds
 
     def enough(so_far: Draws) -> bool:
@@ -242,23 +238,37 @@ def sample(
         lost = int(so_far.diverging.sum()) > most
         return lost or not gate(diagnose_draws(posterior, sides, so_far), diagnose_sampler(so_far), fit=fit)
 
-    first = _TARGET_ACCEPTANCE if posterior.dimension < _MANY else _TARGET_ACCEPTANCE_OF_MANY
-    for target in (first, _CAREFUL):
-        sampled = posterior.sample(
+    def run(mode: Mode, starts: np.ndarray, target: float, name: str, draws: int, rounds: int) -> Draws:
+        begun, share = (0.0, 0.2) if name == "pilot" else (0.2, 0.8)
+
+        def heard(phase: str, fraction: float, divergences: int) -> None:
+            tell(f"{phase}, {divergences} divergent ({name})", begun + share * fraction)
+
+        return posterior.sample(
             sides.observed,
-            found.mode,
+            mode,
             warmup=warmup,
             draws=draws,
             rng_seed=rng_seed,
-            starts=begins + _SPREAD * rng.normal(size=begins.shape) @ factor.T,
+            starts=starts,
             target_acceptance=target,
             max_tree_depth=5 if failed else 8,
             enough=enough,
             rounds=rounds,
-            progress=lambda phase, fraction, divergences: tell(f"{phase}, {divergences} divergent", fraction),
-            checkpoint=None if checkpoint is None else Within(checkpoint, f"{target}-"),
+            progress=heard,
+            checkpoint=None if checkpoint is None else Within(checkpoint, f"{name}-"),
         )
-        if failed or int(sampled.diverging.sum()) <= DIVERGENCE_LIMIT * sampled.diverging.size:
+
+    rng = np.random.default_rng(rng_seed)
+    begins = found.modes[np.arange(CHAINS) % max(found.agreeing, 1)]
+    begins = begins + _SPREAD * rng.normal(size=begins.shape) @ np.linalg.cholesky(found.mode.covariance).T
+    pilot = run(found.mode, begins, _TARGET_ACCEPTANCE, "pilot", 25 if failed else _PILOT, 1)
+    if failed:
+        return pilot
+    mode = stretched(found.mode, pilot)
+    for name, target in (("chains", _TARGET_ACCEPTANCE), ("smaller steps", _CAREFUL)):
+        sampled = run(mode, pilot.unconstrained[:, -1], target, name, draws, rounds)
+        if int(sampled.diverging.sum()) <= DIVERGENCE_LIMIT * sampled.diverging.size:
             break
     return sampled
 

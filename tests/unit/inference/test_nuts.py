@@ -11,6 +11,7 @@ import numpyro.distributions as dist
 import pytest
 
 from vbt.inference import Draws, Posterior
+from vbt.inference._nuts import Mode, stretched
 
 WARMUP, DRAWS, ROUNDS = 50, 50, 2
 
@@ -118,3 +119,29 @@ def test_a_larger_target_takes_smaller_steps_and_the_tree_s_limit_is_known(poste
     shallow = _sample(posterior, observed, rounds=1, max_tree_depth=1)
     assert shallow.steps.max() <= 1
     assert shallow.saturated > 0.5
+
+
+def test_a_direction_in_which_draws_reach_farther_than_curvature_says_is_stretched():
+    rng = np.random.default_rng(8)
+    dimension, count = 40, 100
+    shape = rng.normal(size=(dimension, dimension))
+    covariance = shape @ shape.T / dimension + np.eye(dimension)
+    direction = np.linalg.cholesky(covariance) @ np.eye(dimension)[3]
+    truth = covariance + 8.0 * np.outer(direction, direction)
+    unconstrained = rng.multivariate_normal(np.ones(dimension), truth, size=(4, count))
+    nothing = np.zeros((4, count))
+    draws = Draws(
+        unconstrained=unconstrained,
+        density=nothing,
+        energy=nothing,
+        diverging=nothing.astype(bool),
+        steps=nothing.astype(int),
+    )
+    mode = Mode(location=np.ones(dimension), covariance=covariance, potential=0.0, starts_agreeing=4)
+    longer = np.linalg.eigvals(np.linalg.solve(covariance, stretched(mode, draws).covariance)).real
+    assert longer.max() == pytest.approx(9.0, rel=0.25)
+    assert np.sort(longer)[:-1] == pytest.approx(np.ones(dimension - 1))
+    usual = dataclasses.replace(
+        draws, unconstrained=rng.multivariate_normal(np.ones(dimension), covariance, (4, count))
+    )
+    np.testing.assert_allclose(stretched(mode, usual).covariance, covariance)
