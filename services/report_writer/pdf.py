@@ -194,7 +194,9 @@ def _conclusion(conclusion: str, *, sound: bool) -> Iterator[Flowable]:
 
 def _box(text: str, colour: Any, heading: str = "") -> Table:
     content = [Paragraph(heading, styles()["subsection"])] if heading else []
-    table = Table([[[*content, Paragraph(marked_up(text), styles()["conclusion"])]]], colWidths=[TEXT_WIDTH])
+    table = Table(
+        [[[*content, Paragraph(marked_up(text), styles()["conclusion"])]]], colWidths=[TEXT_WIDTH], splitInRow=1
+    )
     table.setStyle(
         [
             ("LINEBEFORE", (0, 0), (0, -1), 3, colour),

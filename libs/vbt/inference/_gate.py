@@ -32,6 +32,7 @@ STARTS_LIMIT = 3
 NOVELTY_LIMIT = 0.99
 DISAGREEMENT_LIMIT = 1.0
 PREDICTIVE_LIMITS = (0.05, 0.95)
+_LISTED = 3  # reasons of one kind; a network of 84 regions can fail in 260 places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,17 +234,27 @@ def gate(
 
 
 def _parameter_reasons(parameters: tuple[ParameterDiagnostics, ...]) -> list[str]:
-    reasons = []
+    found: dict[str, list[tuple[float, str]]] = {"chains": [], "draws": [], "mean": []}
     for p in parameters:
         r_hat, ess, mcse = limits_of(p)
         if not p.r_hat <= r_hat:
-            reasons.append(f"chains disagree on {p.name}: R-hat {p.r_hat:.3f}, limit {r_hat}")
+            found["chains"].append((p.r_hat, f"chains disagree on {p.name}: R-hat {p.r_hat:.3f}, limit {r_hat}"))
         smallest = min(p.ess_bulk, p.ess_tail)
         if not smallest >= ess:
-            reasons.append(f"too few independent draws of {p.name}: {smallest:.0f}, limit {ess:.0f}")
+            text = f"too few independent draws of {p.name}: {smallest:.0f}, limit {ess:.0f}"
+            found["draws"].append((-smallest, text))
         if p.mcse > mcse:
-            reasons.append(f"the mean of {p.name} is too uncertain: Monte Carlo error {p.mcse:.3f} sd, limit {mcse}")
-    return reasons
+            text = f"the mean of {p.name} is too uncertain: Monte Carlo error {p.mcse:.3f} sd, limit {mcse}"
+            found["mean"].append((p.mcse, text))
+    return [reason for kind in found.values() for reason in _worst(kind)]
+
+
+def _worst(reasons: list[tuple[float, str]]) -> list[str]:
+    """All reasons of one kind where they are few; of many the worst, and how many more there are."""
+    if len(reasons) <= _LISTED:
+        return [text for _, text in reasons]
+    severity = [np.inf if np.isnan(value) else value for value, _ in reasons]
+    return [f"{reasons[int(np.argmax(severity))][1]}, and so for {len(reasons) - 1} parameters more"]
 
 
 def limits_of(parameter: ParameterDiagnostics) -> tuple[float, float, float]:

@@ -87,6 +87,13 @@ def test_each_broken_limit_refuses_by_name(broken, reason):
     assert reason in said
 
 
+def test_what_fails_in_many_places_is_said_once_with_the_worst():
+    many = tuple(dataclasses.replace(GOOD, name=f"eta[{i}]", r_hat=1.02 + 0.01 * i) for i in range(40))
+    (said,) = gate(many, SAMPLER)
+    assert said == "chains disagree on eta[39]: R-hat 1.410, limit 1.01, and so for 39 parameters more"
+    assert len(gate(many[:3], SAMPLER)) == 3
+
+
 def test_what_has_neither_chains_nor_training_cannot_pass():
     """A mode's curvature or a variational fit is a start."""
     with pytest.raises(ValueError, match="sampler"):

@@ -281,3 +281,9 @@ def test_long_report_flows_over_pages(findings, case, identity):
     many = tuple(dataclasses.replace(findings.parameters[0], code=f"p{n}", label=f"Parameter {n}") for n in range(120))
     text = text_of(report_pdf(dataclasses.replace(findings, parameters=many), case=case, identity=identity))
     assert all(f"Parameter {n} " in text for n in range(120))
+
+
+def test_a_conclusion_longer_than_a_page_is_printed_to_its_end(findings, case, identity, figures):
+    reasons = "; ".join(f"chains disagree on eta[region {i}]: R-hat 1.100, limit 1.01" for i in range(300))
+    failed = dataclasses.replace(findings, verdict="unsound", conclusion=reasons)
+    assert "eta[region 299]" in text_of(report_pdf(failed, case=case, identity=identity, figures=figures))
