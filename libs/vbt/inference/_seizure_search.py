@@ -46,6 +46,7 @@ _PROMISING = 100.0  # nats by which ends of one valley still differ before the l
 _POLISHED = 8
 _DEEPER = 0.1  # nats
 _ENOUGH = 4  # starts that agree: one for every chain
+_MORE = 4  # starts, where too few of those that looked promising did agree in the end
 # Segments in model time, the scale of the gaps between them, iterations, and whether the noise is a parameter yet.
 _ANNEALING = ((2.5, 0.3, 80, False), (5.0, 0.05, 60, False), (10.0, 0.03, 80, True))
 _POLISH = 150
@@ -95,15 +96,20 @@ def search(
     modes = [] if saved is None else list(saved["modes"])
     potentials = [] if saved is None else [float(value) for value in saved["potentials"]]
     objective = functools.partial(posterior.value_and_gradient, data=observed)
-    while len(modes) < starts or (len(modes) < most_starts and _agreeing(potentials) < _ENOUGH):
-        tell(f"search {len(modes) + 1} of {max(starts, len(modes) + 1)}", len(modes) / most_starts)
-        begun = _start(observed, len(modes), np.random.default_rng([rng_seed, len(modes)]))
-        at = _descend(objective, _shoot(observed, begun), _POLISH)
-        modes.append(at)
-        potentials.append(objective(at)[0])
-        save_arrays(checkpoint, "search", {"modes": np.stack(modes), "potentials": np.array(potentials)})
-    tell("curvature", 1.0)
-    return polished(posterior, observed, np.stack(modes), np.array(potentials))
+    wanted = starts
+    while True:
+        while len(modes) < wanted or (len(modes) < most_starts and _agreeing(potentials) < _ENOUGH):
+            tell(f"search {len(modes) + 1} of {max(wanted, len(modes) + 1)}", len(modes) / most_starts)
+            begun = _start(observed, len(modes), np.random.default_rng([rng_seed, len(modes)]))
+            at = _descend(objective, _shoot(observed, begun), _POLISH)
+            modes.append(at)
+            potentials.append(objective(at)[0])
+            save_arrays(checkpoint, "search", {"modes": np.stack(modes), "potentials": np.array(potentials)})
+        tell("curvature", 1.0)
+        found = polished(posterior, observed, np.stack(modes), np.array(potentials))
+        if found.agreeing >= _ENOUGH or len(modes) >= most_starts:
+            return found
+        wanted = min(len(modes) + _MORE, most_starts)
 
 
 def _agreeing(potentials: list[float]) -> int:
