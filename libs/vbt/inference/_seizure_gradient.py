@@ -62,7 +62,7 @@ def value_and_gradient(
 
     Not finite where the trajectory left the numbers.
     """
-    coupling, amplitude, level, noise, baseline = (float(value) for value in network)
+    coupling, amplitude, level, noise, baseline = network  # NumPy's numbers overflow to infinity, Python's raise
     samples, sensors = values.shape
     eta, x, z = per_region
     stages = np.empty((samples * steps.size, 2, len(eta)))
@@ -71,7 +71,7 @@ def value_and_gradient(
     residual = values - amplitude * seen - level
     sums = residual.sum(axis=0)
     total = noise**2 + samples * baseline**2
-    squares, of_sums = float((residual**2).sum()), float((sums**2).sum())
+    squares, of_sums = (residual**2).sum(), (sums**2).sum()
     misfit = squares - baseline**2 / total * of_sums
     log_determinant = sensors * ((samples - 1) * 2.0 * np.log(noise) + np.log(total))
     value = -0.5 * (misfit / noise**2 + log_determinant + samples * sensors * np.log(2.0 * np.pi))

@@ -220,6 +220,8 @@ def test_a_trajectory_that_leaves_the_numbers_has_no_likelihood() -> None:
         site = dict.fromkeys(("K", "amplitude", "level", "noise", "baseline"), jnp.asarray(1.0))
         site |= {"eta": jnp.asarray(ETA), "x": jnp.full(REGIONS, 1e3), "z": jnp.full(REGIONS, 4.5)}
         assert not np.isfinite(float(log_likelihood_of(observed, site)))
+        loud = site | {"x": jnp.full(REGIONS, -2.0), "noise": jnp.asarray(1e200), "baseline": jnp.asarray(1e200)}
+        assert not np.isfinite(float(log_likelihood_of(observed, loud)))
 
 
 def test_threshold_is_where_an_uncoupled_region_loses_rest() -> None:
