@@ -29,7 +29,7 @@ CHAINS = 4
 _STRIDE = 25  # draws per compiled call
 _MAX_TREE_DEPTH = 8
 _TARGET_ACCEPTANCE = 0.85
-_LONGER = 1.2
+_LONGER = 1.2  # times the largest eigenvalue that chance gives; chains of finite length scatter a little more
 
 Model = Callable[[Any], None]
 Progress = Callable[[str, float, int], None]

@@ -45,7 +45,7 @@ PER_REGION = ("equilibrium", "x", "z")
 def leaving_rest(tau0: float = TAU0) -> float:
     """The resting state x* above which a region leaves rest: a Hopf bifurcation, −1.3079 for τ0 = 10.
 
-    There the trace vanishes, 3x² + 4x + 1/τ0 = 0, whatever arrives from others.
+    There the trace of its own two equations vanishes, 3x² + 4x + 1/τ0 = 0, whatever input holds it there.
     """
     return (-2.0 - math.sqrt(4.0 - 3.0 / tau0)) / 3.0
 
